@@ -1,0 +1,28 @@
+"""The shape of a tensor."""
+
+from __future__ import annotations
+
+from math import prod
+
+
+class Size(tuple):
+    """A shape, as `torch.Size`: a tuple of ints that prints as `torch.Size([2, 3])`."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Return the number of elements."""
+        return prod(self)
+
+    def __add__(self, other: tuple) -> Size:  # type: ignore[override]
+        return Size(tuple(self) + tuple(other))
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        found = tuple.__getitem__(self, index)
+        return Size(found) if isinstance(index, slice) else found
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def __reduce__(self) -> tuple:
+        return (Size, (tuple(self),))

@@ -1,0 +1,132 @@
+"""Other types, other devices, and back to Python and NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor
+from disttorch.backends import device_of, namespace_for
+from disttorch.core import dtypes
+from disttorch.core.device import device
+from disttorch.ops.registry import traced
+
+
+def to(
+    input: Tensor,
+    *args: Any,
+    device: Any = None,
+    dtype: dtypes.dtype | None = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
+    """Return the tensor with another type and/or on another device: itself where nothing changes.
+
+    `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)` or by keyword.
+    """
+    device, dtype = _target(args, device, dtype)
+    result = input
+    if device is not None and device.type != device_of(input._a).type:
+        namespace_for(device)  # raises where the device is not there
+    if dtype is not None and dtype.numpy != input._a.dtype:
+        return traced.cast(result, dtype.numpy)
+    return traced.clone(result, False) if copy else result
+
+
+def _target(args: tuple[Any, ...], where: Any, dtype: Any) -> tuple[device | None, dtypes.dtype | None]:
+    for a in args:
+        if isinstance(a, dtypes.dtype):
+            dtype = a
+        elif isinstance(a, Tensor):
+            where, dtype = a.device, a.dtype
+        elif isinstance(a, (device, str, int)) and not isinstance(a, bool):
+            where = a
+        elif a is not None and not isinstance(a, bool):
+            raise TypeError(f"to(): expected a dtype, a device or a tensor, got {type(a).__name__}")
+    if dtype is not None and not isinstance(dtype, dtypes.dtype):
+        raise TypeError(f"to(): dtype must be a torch.dtype such as torch.float32, not {dtype!r}")
+    return (None if where is None else device(where)), dtype
+
+
+def caster(name: str, d: dtypes.dtype) -> Any:
+    """Return the method that converts to type `d`, e.g. `x.float()`."""
+
+    def function(input: Tensor) -> Tensor:
+        return to(input, d)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"Return the tensor as {d.name}."
+    return function
+
+
+def cpu(input: Tensor) -> Tensor:
+    """Return the tensor in the CPU's memory: itself if it is there."""
+    return to(input, "cpu")
+
+
+def cuda(input: Tensor, device: Any = None) -> Tensor:
+    """Return the tensor in a GPU's memory; RuntimeError where there is none."""
+    return to(input, "cuda" if device is None else device)
+
+
+def type_as(input: Tensor, other: Tensor) -> Tensor:
+    """Return the tensor with the type of `other`."""
+    return to(input, other.dtype)
+
+
+def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:
+    """Return a NumPy array that shares the tensor's memory; `force` detaches and moves it first."""
+    if force:
+        input = input.detach()
+    if input.requires_grad:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    if input.device.type != "cpu":
+        raise TypeError(
+            f"can't convert {input.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
+    if input._a.dtype.name == "bfloat16":
+        raise TypeError("Got unsupported ScalarType BFloat16")
+    return input._a
+
+
+def as_array(input: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    """The `__array__` of a tensor: what NumPy makes of it."""
+    array = numpy(input)
+    if dtype is not None and array.dtype != dtype:
+        return array.astype(dtype)
+    return array.copy() if copy else array
+
+
+def item(input: Tensor) -> bool | int | float | complex:
+    """Return the only element as a Python number."""
+    if input._a.size != 1:
+        raise RuntimeError(f"a Tensor with {input._a.size} elements cannot be converted to Scalar")
+    value = input._a.item()
+    return float(value) if input._a.dtype.name == "bfloat16" else value
+
+
+def tolist(input: Tensor) -> Any:
+    """Return the elements as nested lists of Python numbers; a 0-d tensor as a number."""
+    if input._a.dtype.name == "bfloat16":
+        return input._a.astype(np.float32).tolist()
+    return input._a.tolist()
+
+
+def as_bool(input: Tensor) -> bool:
+    """The truth of a tensor with one element."""
+    if input._a.size > 1:
+        raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous")
+    if not input._a.size:
+        raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+    return bool(input._a.item())
+
+
+def as_index(input: Tensor) -> int:
+    """The `__index__` of a tensor: its only element, an integer."""
+    if input._a.size != 1 or input._a.dtype.kind not in "biu":
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(input._a.item())
+
+

@@ -1,0 +1,180 @@
+"""Rearrangements into new memory: copies, casts, concatenation, repetition, triangles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor
+from disttorch.core.promotion import result_dtype
+from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.registry import traced
+from disttorch.ops.shape import cut, expand, reshape, sizes_of, wrap_dim
+from disttorch.ops.write import write_out
+
+
+@operator(1, name="clone")
+def _clone(xp, x, contiguous):
+    return x.copy(order="C" if contiguous else "K")
+
+
+@_clone.vjp
+def _(F, g):
+    return g
+
+
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """Return a copy with memory of its own, through which gradients flow."""
+    return _clone(expect_tensor(input, "clone"), False)
+
+
+def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
+    """Return the tensor itself if its elements lie in row-major order, else a copy in which they do."""
+    return input if input._a.flags.c_contiguous else _clone(input, True)
+
+
+@operator(1, name="cast", grad_name="ToCopyBackward0")
+def _cast(xp, x, numpy_dtype):
+    if x.dtype.kind == "c" and numpy_dtype.kind not in "cb":
+        x = x.real
+    if x.dtype.kind == "f" and numpy_dtype.kind in "iu":
+        with np.errstate(invalid="ignore"):
+            return x.astype(numpy_dtype)
+    return x.astype(numpy_dtype)
+
+
+@_cast.vjp
+def _(F, g):
+    return g
+
+
+@operator(None, name="cat")
+def _cat(xp, tensors, dim):
+    return xp.concatenate(tensors, dim)
+
+
+@_cat.vjp
+def _(F, g, tensors_shapes, needs, dim):
+    results, begin = [], 0
+    for needed, shape in zip(needs, tensors_shapes):
+        results.append(F.slice(g, cut(dim, begin, begin + shape[dim])) if needed else None)
+        begin += shape[dim]
+    return results
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """Return the tensors joined along an existing dimension; types are promoted, shapes agree elsewhere."""
+    listed = [expect_tensor(x, "cat", "tensors") for x in tensors]
+    if not listed:
+        raise ValueError("expected a non-empty list of Tensors")
+    kept = [x for x in listed if x._a.shape != (0,)] or listed[:1]
+    d = wrap_dim(dim, kept[0]._a.ndim)
+    _check_joined(kept, d)
+    target = result_dtype([x._a for x in listed]).numpy
+    joined = _cat([x if x._a.dtype == target else traced.cast(x, target) for x in kept], d)
+    return joined if out is None else write_out(out, joined, "cat")
+
+
+def _check_joined(tensors: Sequence[Tensor], dim: int) -> None:
+    first = tensors[0]._a.shape
+    for k, tensor in enumerate(tensors):
+        shape = tensor._a.shape
+        if not shape:
+            raise RuntimeError(f"zero-dimensional tensor (at position {k}) cannot be concatenated")
+        if len(shape) != len(first):
+            raise RuntimeError(f"Tensors must have same number of dimensions: got {len(first)} and {len(shape)}")
+        for i, (m, n) in enumerate(zip(first, shape)):
+            if i != dim and m != n:
+                raise RuntimeError(
+                    f"Sizes of tensors must match except in dimension {dim}. Expected size {m} but got size {n} for tensor "
+                    f"number {k} in the list."
+                )
+
+
+@operator(None, name="stack")
+def _stack(xp, tensors, dim):
+    return xp.stack(tensors, dim)
+
+
+@_stack.vjp
+def _(F, g, needs, dim):
+    pieces = F.unbind(g, dim)
+    return [piece if needed else None for piece, needed in zip(pieces, needs)]
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
+    """Return the tensors, all of one shape, joined along a new dimension."""
+    listed = [expect_tensor(x, "stack", "tensors") for x in tensors]
+    if not listed:
+        raise RuntimeError("stack expects a non-empty TensorList")
+    shape = listed[0]._a.shape
+    for k, x in enumerate(listed):
+        if x._a.shape != shape:
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(x._a.shape)} at "
+                f"entry {k}"
+            )
+    d = wrap_dim(dim, len(shape) + 1)
+    target = result_dtype([x._a for x in listed]).numpy
+    joined = _stack([x if x._a.dtype == target else traced.cast(x, target) for x in listed], d)
+    return joined if out is None else write_out(out, joined, "stack")
+
+
+def repeat(input: Tensor, *sizes: Any) -> Tensor:
+    """Return the tensor repeated `sizes[i]` times along each dimension; new leading dimensions may be added."""
+    times = sizes_of(sizes)
+    shape = input._a.shape
+    if len(times) < len(shape):
+        raise RuntimeError(
+            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
+        )
+    shape = (1,) * (len(times) - len(shape)) + shape
+    spread = expand(reshape(input, tuple(k for n in shape for k in (1, n))), tuple(k for m, n in zip(times, shape) for k in (m, n)))
+    return reshape(_clone(spread, True), tuple(m * n for m, n in zip(times, shape)))
+
+
+@operator(1, name="flip")
+def _flip(xp, x, dims):
+    return xp.flip(x, dims).copy()
+
+
+@_flip.vjp
+def _(F, g, dims):
+    return F.flip(g, dims)
+
+
+def flip(input: Tensor, *dims: Any) -> Tensor:
+    """Return a copy in reverse order along `dims`."""
+    return _flip(input, tuple(wrap_dim(d, input._a.ndim) for d in sizes_of(dims)))
+
+
+@operator(1, name="triu")
+def _triu(xp, x, diagonal):
+    return xp.triu(x, diagonal)
+
+
+@_triu.vjp
+def _(F, g, diagonal):
+    return F.triu(g, diagonal)
+
+
+@operator(1, name="tril")
+def _tril(xp, x, diagonal):
+    return xp.tril(x, diagonal)
+
+
+@_tril.vjp
+def _(F, g, diagonal):
+    return F.tril(g, diagonal)
+
+
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Return the upper triangle of the last two dimensions, zeros below `diagonal`."""
+    return _triu(input, diagonal)
+
+
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """Return the lower triangle of the last two dimensions, zeros above `diagonal`."""
+    return _tril(input, diagonal)

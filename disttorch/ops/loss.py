@@ -1,0 +1,285 @@
+"""Losses."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import kernels_of
+from disttorch.ops.activation import log_softmax
+from disttorch.ops.define import broadcast_error, expect_tensor, operator
+from disttorch.ops.elementwise import clamp_min
+from disttorch.ops.reduce import mean, sum
+from disttorch.ops.registry import traced
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def reduced(loss: Tensor, reduction: str) -> Tensor:
+    """Return the loss itself, its mean or its sum."""
+    check_reduction(reduction)
+    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless the reduction is "none", "mean" or "sum"."""
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+
+
+# -- regression ---------------------------------------------------------------------------------------------------
+
+
+@operator(2, name="mse_loss")
+def _mse_loss(xp, x, y, divisor):
+    d = x - y
+    flat = d.reshape(-1)
+    return xp.dot(flat, flat) / divisor if d.dtype.kind == "f" and d.dtype.itemsize > 2 else (d * d).sum() / divisor
+
+
+@_mse_loss.vjp("x")
+def _(F, g, x, y, divisor):
+    return (x - y) * (g * (2 / divisor))
+
+
+@_mse_loss.vjp("y")
+def _(F, g, x, y, divisor):
+    return (y - x) * (g * (2 / divisor))
+
+
+def _warn_if_broadcast(name: str, input: Tensor, target: Tensor) -> None:
+    if input._a.shape != target._a.shape:
+        warnings.warn(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
+            "to incorrect results due to broadcasting. Please ensure they have the same size.",
+            UserWarning,
+            stacklevel=3,
+        )
+        try:
+            np.broadcast_shapes(input._a.shape, target._a.shape)
+        except ValueError:
+            raise broadcast_error(input._a, target._a) from None
+
+
+def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """Return the squared distance to the target: its mean over all elements, its sum, or each element's."""
+    expect_tensor(target, "mse_loss", "target")
+    check_reduction(reduction)
+    _warn_if_broadcast("mse_loss", input, target)
+    if reduction == "none" or input._a.dtype != target._a.dtype or input._a.dtype.kind not in "f" or not input._a.size:
+        return reduced(traced.square(input - target), reduction)
+    count = np.broadcast(input._a, target._a).size
+    return _mse_loss(input, target, count if reduction == "mean" else 1)
+
+
+def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+    """Return the absolute distance to the target: its mean over all elements, its sum, or each element's."""
+    _warn_if_broadcast("l1_loss", input, target)
+    return reduced(traced.abs(input - target), reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """Return d^2 / (2 beta) where |d| < beta and |d| - beta / 2 elsewhere, for d = input - target."""
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    _warn_if_broadcast("smooth_l1_loss", input, target)
+    size = traced.abs(input - target)
+    return reduced(traced.where(size < beta, traced.square(size) * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
+) -> Tensor:
+    """Return d^2 / 2 where |d| <= delta and delta * (|d| - delta / 2) elsewhere, for d = input - target."""
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    _warn_if_broadcast("huber_loss", input, target)
+    size = traced.abs(input - target)
+    each = traced.where(size <= delta, traced.square(size) * 0.5, (size - 0.5 * delta) * delta)
+    return reduced(each if weight is None else each * weight, reduction)
+
+
+# -- classification -----------------------------------------------------------------------------------------------
+
+
+@operator(1, name="nll_loss", differentiable=1)
+def _nll_loss(xp, x, target, weight, ignore_index, reduction):
+    return kernels_of(x).nll_loss(x, target, weight, ignore_index, reduction)
+
+
+@_nll_loss.vjp
+def _(F, g, x_shape, out1, target, weight, ignore_index, reduction):
+    return F.nll_loss_grad(g[0], out1, target, weight, ignore_index, reduction, x_shape)
+
+
+@operator(2)
+def nll_loss_grad(xp, g, total_weight, target, weight, ignore_index, reduction, shape):
+    """Return the gradient of `nll_loss`'s input, of shape `shape`."""
+    return kernels_of(g).nll_loss_grad(g, target, weight, ignore_index, reduction, total_weight, shape)
+
+
+@nll_loss_grad.vjp("g")
+def _(F, u, target, weight, ignore_index, reduction):
+    return F.nll_loss(u, target, weight, ignore_index, reduction)[0]
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return -input[n, target[n]], the negative log-likelihood of classes.
+
+    input [N, C] or [N, C, d1, ...] holds log-probabilities, target [N] or [N, d1, ...] class numbers (int64). `weight`
+    [C] scales each class, targets equal to `ignore_index` count nothing, and "mean" divides by the summed weights.
+    """
+    check_reduction(reduction)
+    x, t = expect_tensor(input, "nll_loss")._a, expect_tensor(target, "nll_loss", "target")._a
+    _check_classes(x, t, weight)
+    if x.ndim == 1:
+        result = _nll_loss(traced.unsqueeze(input, 0), t.reshape(1), _weights(weight), ignore_index, reduction)[0]
+        return traced.reshape(result, ()) if reduction == "none" else result
+    return _nll_loss(input, t, _weights(weight), ignore_index, reduction)[0]
+
+
+def _weights(weight: Tensor | None) -> Any:
+    return None if weight is None else weight._a
+
+
+def _check_classes(x: Any, target: Any, weight: Tensor | None) -> None:
+    if not x.ndim:
+        raise RuntimeError("expected an input with class scores [N, C], got a 0-D tensor")
+    expected = x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
+    if x.ndim > 1 and (not target.ndim or target.shape[0] != x.shape[0]):
+        given = target.shape[0] if target.ndim else 1
+        raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({given}).")
+    if target.shape != expected and not (x.ndim == 1 and target.shape == (1,)):
+        raise RuntimeError(
+            f"Expected target size {list(expected)}, got {list(target.shape)}"
+            if target.ndim == x.ndim - 1
+            else "0D or 1D target tensor expected, multi-target not supported"
+        )
+    if target.dtype.kind not in "iu":
+        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class numbers have to be integers")
+    classes = x.shape[1] if x.ndim > 1 else x.shape[0]
+    if weight is not None and weight._a.shape != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: "
+            f"{list(weight._a.shape)}"
+        )
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return -log(softmax(input)) at the target class, for unnormalised scores input [N, C] or [N, C, d1, ...].
+
+    `target` holds class numbers [N, ...], or probabilities of the shape of the input. `label_smoothing` mixes the target
+    with the uniform distribution (arXiv:1512.00567).
+    """
+    expect_tensor(target, "cross_entropy_loss", "target")
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    check_reduction(reduction)
+    classes_at = 0 if input._a.ndim == 1 else 1
+    log_probabilities = log_softmax(input, classes_at)
+    if target._a.shape == input._a.shape and target._a.dtype.kind in "fc":
+        return _soft_cross_entropy(log_probabilities, target, weight, reduction, label_smoothing, classes_at)
+    loss = nll_loss(log_probabilities, target, weight, None, ignore_index, None, reduction)
+    if not label_smoothing:
+        return loss
+    smooth = _smooth_loss(log_probabilities, target, weight, ignore_index, reduction, classes_at)
+    return loss * (1 - label_smoothing) + smooth * (label_smoothing / input._a.shape[classes_at])
+
+
+def _class_weights(weight: Tensor, ndim: int, classes_at: int) -> Tensor:
+    return traced.reshape(weight, (1,) * classes_at + (-1,) + (1,) * (ndim - 1 - classes_at))
+
+
+def _smooth_loss(
+    log_probabilities: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, classes_at: int
+) -> Tensor:
+    """Return the loss against the uniform distribution, counted over the targets that are not ignored."""
+    each = log_probabilities
+    if weight is not None:
+        each = each * _class_weights(weight, each._a.ndim, classes_at)
+    each = -sum(each, classes_at)
+    ignored = target._a == ignore_index
+    each = traced.where(wrap(np.asarray(ignored)), 0.0, each)
+    if reduction != "mean":
+        return reduced(each, reduction)
+    if weight is None:
+        return sum(each) / float((~ignored).sum())
+    kept = np.where(ignored, 0, target._a)
+    return sum(each) / float(np.where(ignored, 0, weight._a[kept]).sum())
+
+
+def _soft_cross_entropy(
+    log_probabilities: Tensor, target: Tensor, weight: Tensor | None, reduction: str, smoothing: float, classes_at: int
+) -> Tensor:
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / target._a.shape[classes_at]
+    each = log_probabilities * target
+    if weight is not None:
+        each = each * _class_weights(weight, each._a.ndim, classes_at)
+    loss = -sum(each, classes_at)
+    if reduction != "mean":
+        return reduced(loss, reduction)
+    return sum(loss) / max(loss._a.size, 1)
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return -(y log x + (1 - y) log(1 - x)) for probabilities x; each logarithm is at least -100."""
+    if target._a.shape != input._a.shape:
+        raise ValueError(
+            f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
+            "ensure they have the same size."
+        )
+    if input._a.size and not (0 <= input._a.min() and input._a.max() <= 1):
+        raise RuntimeError("all elements of input should be between 0 and 1")
+    each = -(target * clamp_min(traced.log(input), -100) + (1 - target) * clamp_min(traced.log1p(-input), -100))
+    return reduced(each if weight is None else each * weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Return the binary cross-entropy of sigmoid(input), without overflow; `pos_weight` scales the positive part."""
+    if target._a.shape != input._a.shape:
+        raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
+    if pos_weight is None:
+        each = (1 - target) * input - traced.logsigmoid(input)
+    else:
+        each = (1 - target) * input - (1 + (pos_weight - 1) * target) * traced.logsigmoid(input)
+    return reduced(each if weight is None else each * weight, reduction)

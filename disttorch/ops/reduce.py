@@ -1,0 +1,395 @@
+"""Sums, means, extrema, sorting and running totals: from many elements to few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod as _product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.core import dtypes
+from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.elementwise import maximum, minimum
+from disttorch.ops.registry import traced
+from disttorch.ops.shape import wrap_dim
+from disttorch.ops.write import write_out
+
+Dims = int | Sequence[int] | None
+
+
+def reduced_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
+    """Return the dimensions to reduce, counted from the front; None or an empty sequence means all."""
+    if dim is None:
+        return tuple(range(ndim))
+    listed = [wrap_dim(d, ndim) for d in ([dim] if isinstance(dim, int) else dim)]
+    if len(set(listed)) != len(listed):
+        raise RuntimeError(f"dim {listed[-1]} appears multiple times in the list of dims")
+    if not ndim:
+        return ()
+    return tuple(sorted(listed)) or tuple(range(ndim))
+
+
+def spread(F: Any, g: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
+    """Return a reduced gradient with the reduced dimensions back, of size 1."""
+    if keepdim or not dims or not g.ndim and len(dims) == 0:
+        return g
+    shape = list(g.shape)
+    for d in dims:
+        shape.insert(d, 1)
+    return F.reshape(g, tuple(shape))
+
+
+# -- sums ---------------------------------------------------------------------------------------------------------
+
+
+@operator(1, name="sum")
+def _sum(xp, x, dims, keepdim):
+    if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
+        return xp.add.reduce(x, dims, np.float32, None, keepdim).astype(x.dtype)
+    return xp.add.reduce(x, dims, None, None, keepdim) if xp is np else x.sum(dims, keepdims=keepdim)
+
+
+@_sum.vjp
+def _(F, g, x_shape, dims, keepdim):
+    return F.expand(spread(F, g, dims, keepdim), x_shape)
+
+
+def _summable(input: Tensor, dtype: dtypes.dtype | None) -> Tensor:
+    expect_tensor(input, "sum")
+    if dtype is not None:
+        return input.to(dtype)
+    return traced.cast(input, np.dtype(np.int64)) if input._a.dtype.kind in "biu" else input
+
+
+def sum(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Return the sum over all elements, or over `dim`. Integers and bools are summed as int64."""
+    result = _sum(_summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
+    return result if out is None else write_out(out, result, "sum")
+
+
+def mean(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Return the mean over all elements, or over `dim`."""
+    if dtype is not None:
+        input = input.to(dtype)
+    elif input._a.dtype.kind in "biu":
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
+            f"{_name(input)}"
+        )
+    dims = reduced_dims(dim, input._a.ndim)
+    count = _product(input._a.shape[d] for d in dims)
+    result = _sum(input, dims, keepdim) / (count or float("nan"))
+    return result if out is None else write_out(out, result, "mean")
+
+
+def _name(tensor: Tensor) -> str:
+    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}[tensor.dtype.name]
+
+
+@operator(1, name="prod")
+def _prod(xp, x, dims, keepdim):
+    return x.prod(dims, keepdims=keepdim)
+
+
+@_prod.vjp
+def _(F, g, x, dims, keepdim):
+    if not dims:
+        return g
+    return spread(F, g, dims, keepdim) * F.conj(F.product_of_others(x, dims))
+
+
+@operator(1, name="product_of_others")
+def _product_of_others(xp, x, dims):
+    """Return for each element the product of the others along `dims`, exact where elements are zero."""
+    rest = tuple(d for d in range(x.ndim) if d not in dims)
+    order = (*rest, *dims)
+    rows = x.transpose(order).reshape(*(x.shape[d] for d in rest), -1)
+    before, after = xp.ones_like(rows), xp.ones_like(rows)
+    before[..., 1:] = xp.cumprod(rows[..., :-1], -1)
+    after[..., :-1] = xp.cumprod(rows[..., :0:-1], -1)[..., ::-1]
+    others = (before * after).reshape(tuple(x.shape[d] for d in order))
+    return others.transpose(tuple(int(i) for i in np.argsort(order)))
+
+
+@_product_of_others.vjp
+def _(F, g, x, dims):
+    # Element k takes part in the product of every other element j, once for each pair (j, k) of one row.
+    rest = tuple(d for d in range(x.ndim) if d not in dims)
+    order = (*rest, *dims)
+    lead = tuple(x.shape[d] for d in rest)
+    n = _product(x.shape[d] for d in dims)
+    rows = F.reshape(F.permute(x, order), (*lead, n))
+    weights = F.reshape(F.permute(g, order), (*lead, n))
+    square = (*lead, n, n)
+    same = F.constant(x, np.eye(n, dtype=bool))
+    held_out = F.where(same, 1.0, F.expand(F.reshape(rows, (*lead, 1, n)), square))
+    pairs = F.where(same, 0.0, F.product_of_others(held_out, (len(lead) + 1,)))
+    total = F.sum(F.conj(pairs) * F.reshape(weights, (*lead, n, 1)), (len(lead),), False)
+    shaped = F.reshape(total, tuple(x.shape[d] for d in order))
+    return F.permute(shaped, tuple(int(i) for i in np.argsort(order)))
+
+
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return the product over all elements, or over `dim`. Integers and bools are multiplied as int64."""
+    return _prod(_summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
+
+
+@operator(1, name="cumsum")
+def _cumsum(xp, x, dim):
+    return xp.cumsum(x, dim, dtype=x.dtype) if x.ndim else x.copy()
+
+
+@_cumsum.vjp
+def _(F, g, dim):
+    return F.flip(F.cumsum(F.flip(g, (dim,)), dim), (dim,)) if g.ndim else g
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return the running sum along `dim`."""
+    return _cumsum(_summable(input, dtype), wrap_dim(dim, input._a.ndim))
+
+
+# -- variance and norms -------------------------------------------------------------------------------------------
+
+
+def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1) -> Tensor:
+    """Return the variance: the squared distance from the mean, summed and divided by (count - correction)."""
+    if unbiased is not None:
+        correction = int(unbiased)
+    if isinstance(dim, bool):  # var(unbiased)
+        correction, dim = int(dim), None
+    dims = reduced_dims(dim, input._a.ndim)
+    count = _product(input._a.shape[d] for d in dims)
+    centred = input - mean(input, dims, True) if dims else input - input
+    squares = centred * traced.conj(centred)
+    if squares._a.dtype.kind == "c":
+        squares = squares.real
+    return _sum(squares, dims, keepdim) / (max(count - correction, 0) or float("nan"))
+
+
+def std(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1) -> Tensor:
+    """Return the standard deviation, the square root of `var`."""
+    return traced.sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+@operator(1, name="vector_norm", grad_name="LinalgVectorNormBackward0")
+def _vector_norm(xp, x, p, dims, keepdim):
+    size = xp.absolute(x)
+    if p == 2:
+        return xp.sqrt((size * size).sum(dims, keepdims=keepdim))
+    if p == float("inf"):
+        return size.max(dims, keepdims=keepdim)
+    if p == float("-inf"):
+        return size.min(dims, keepdims=keepdim)
+    if p == 0:
+        return (size != 0).sum(dims, keepdims=keepdim).astype(size.dtype)
+    return (size**p).sum(dims, keepdims=keepdim) ** (1 / p)
+
+
+@_vector_norm.vjp
+def _(F, g, x, out, p, dims, keepdim):
+    g, norm = spread(F, g, dims, keepdim), spread(F, out, dims, keepdim)
+    if p == 0:
+        return F.expand(g * 0, x.shape)
+    if p in (float("inf"), float("-inf")):
+        largest = (F.abs(x) == norm) * 1.0
+        return F.sgn(x) * (g * largest / F.sum(largest, dims, True))
+    if p == 1:
+        return F.sgn(x) * g
+    if p == 2:
+        return F.where(norm == 0, 0.0, x * (g / F.where(norm == 0, 1.0, norm)))
+    size = F.abs(x)
+    safe = F.where(norm == 0, 1.0, norm)
+    scaled = F.where(size == 0, 0.0, F.pow(F.where(size == 0, 1.0, size) / safe, p - 1))
+    return F.where(norm == 0, 0.0, F.sgn(x) * scaled * g)
+
+
+def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Return the p-norm of the elements (the Euclidean norm by default), over all of them or over `dim`."""
+    order = 2.0 if p in ("fro", None) else p
+    if not isinstance(order, (int, float)):
+        raise RuntimeError(f"norm(): expected p to be a number or 'fro', got {p!r}")
+    if input._a.dtype.kind in "biu":
+        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_name(input)}")
+    return _vector_norm(input, float(order), reduced_dims(dim, input._a.ndim), keepdim)
+
+
+def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
+    """Return the p-norm of input - other."""
+    return norm(input - other, p)
+
+
+@operator(1, name="logsumexp")
+def _logsumexp(xp, x, dims, keepdim):
+    top = x.max(dims, keepdims=True) if x.size else xp.zeros((), x.dtype)
+    top = xp.where(xp.isfinite(top), top, 0)
+    total = xp.log(xp.exp(x - top).sum(dims, keepdims=True)) + top
+    return total if keepdim else total.reshape(tuple(n for d, n in enumerate(x.shape) if d not in dims))
+
+
+@_logsumexp.vjp
+def _(F, g, x, out, dims, keepdim):
+    return spread(F, g, dims, keepdim) * F.exp(x - spread(F, out, dims, keepdim))
+
+
+def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """Return log(sum(exp(input))) over `dim`, without overflow."""
+    if input._a.dtype.kind in "biu":
+        input = input.to(dtypes.get_default_dtype())
+    return _logsumexp(input, reduced_dims(dim, input._a.ndim), keepdim)
+
+
+# -- extrema and order --------------------------------------------------------------------------------------------
+
+
+class MaxResult(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
+
+@operator(1, name="extreme", grad_name="MaxBackward1")
+def _extreme(xp, x, largest, dims, keepdim):
+    return x.max(dims, keepdims=keepdim) if largest else x.min(dims, keepdims=keepdim)
+
+
+@_extreme.vjp
+def _(F, g, x, out, dims, keepdim):
+    best = spread(F, out, dims, keepdim)
+    mask = (x == best) * 1.0
+    return spread(F, g, dims, keepdim) * (mask / F.sum(mask, dims, True))
+
+
+def _check_not_empty(function: str, input: Tensor, dims: tuple[int, ...]) -> None:
+    if not _product(input._a.shape[d] for d in dims):
+        raise IndexError(
+            f"{function}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
+            "'dim' argument."
+        )
+
+
+def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the largest element; a gradient is shared equally between equal ones."""
+    dims = reduced_dims(dim, input._a.ndim)
+    _check_not_empty("amax", input, dims)
+    return _extreme(input, True, dims, keepdim)
+
+
+def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
+    """Return the smallest element; a gradient is shared equally between equal ones."""
+    dims = reduced_dims(dim, input._a.ndim)
+    _check_not_empty("amin", input, dims)
+    return _extreme(input, False, dims, keepdim)
+
+
+def _positions(a: Any, largest: bool, dim: int) -> Any:
+    return (a.argmax(dim) if largest else a.argmin(dim)) if a.ndim else np.zeros((), np.int64)
+
+
+def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) -> MaxResult:
+    d = wrap_dim(dim, input._a.ndim)
+    if input._a.ndim:
+        _check_not_empty(function, input, (d,))
+    if not input._a.ndim:
+        return MaxResult(traced.clone(input, False), wrap(np.zeros((), np.int64)))
+    where = np.expand_dims(_positions(input._a, largest, d), d)
+    values, indices = traced.gather(input, d, where), wrap(where)
+    return MaxResult(values, indices) if keepdim else MaxResult(values.squeeze(d), indices.squeeze(d))
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the largest element; with `dim` the values and indices along it; with a tensor the larger of each pair."""
+    if isinstance(dim, Tensor):
+        return maximum(input, dim)
+    return amax(input) if dim is None else _best(input, True, dim, keepdim, "max")
+
+
+def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the smallest element; with `dim` the values and indices along it; with a tensor the smaller of each pair."""
+    if isinstance(dim, Tensor):
+        return minimum(input, dim)
+    return amin(input) if dim is None else _best(input, False, dim, keepdim, "min")
+
+
+def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
+    a = input._a
+    if dim is None:
+        if not a.size:
+            name = "argmax" if largest else "argmin"
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+        flat = a.reshape(-1)
+        found = np.asarray(flat.argmax() if largest else flat.argmin())
+        return wrap(found.reshape((1,) * a.ndim) if keepdim else found)
+    d = wrap_dim(dim, a.ndim)
+    found = np.asarray(_positions(a, largest, d))
+    return wrap(np.expand_dims(found, d) if keepdim and a.ndim else found)
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the position of the largest element, in the flattened tensor or along `dim`."""
+    return _arg(input, dim, keepdim, True)
+
+
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Return the position of the smallest element, in the flattened tensor or along `dim`."""
+    return _arg(input, dim, keepdim, False)
+
+
+def _order(a: Any, dim: int, descending: bool) -> Any:
+    if not a.ndim:
+        return np.zeros((), np.int64)
+    if not descending:
+        return np.argsort(a, dim, kind="stable")
+    backwards = np.argsort(np.flip(a, dim), dim, kind="stable")
+    return a.shape[dim] - 1 - np.flip(backwards, dim)
+
+
+class SortResult(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> SortResult:
+    """Return the elements in order along `dim`, and where each one was; equal elements keep their order."""
+    d = wrap_dim(dim, input._a.ndim)
+    order = np.ascontiguousarray(_order(input._a, d, descending))
+    return SortResult(traced.gather(input, d, order), wrap(order))
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """Return the positions that would put the elements in order along `dim`."""
+    return wrap(np.ascontiguousarray(_order(input._a, wrap_dim(dim, input._a.ndim), descending)))
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
+    """Return the `k` largest (or smallest) elements along `dim` in order, and where each one was."""
+    d = wrap_dim(dim, input._a.ndim)
+    size = input._a.shape[d] if input._a.ndim else 1
+    if not 0 <= k <= size:
+        raise RuntimeError("selected index k out of range")
+    order = _order(input._a, d, largest)
+    chosen = order[(slice(None),) * d + (slice(k),)] if input._a.ndim else order
+    return SortResult(traced.gather(input, d, np.ascontiguousarray(chosen)), wrap(np.ascontiguousarray(chosen)))
+
+
+# -- logic --------------------------------------------------------------------------------------------------------
+
+
+def _logical(input: Tensor, dim: Dims, keepdim: bool, function: Any) -> Tensor:
+    found = function(input._a, axis=reduced_dims(dim, input._a.ndim), keepdims=keepdim)
+    return wrap(np.asarray(found, np.uint8 if input._a.dtype == np.uint8 else bool))
+
+
+def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether every element, along `dim` if given, is nonzero."""
+    return _logical(input, dim, keepdim, np.all)
+
+
+def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
+    """Whether some element, along `dim` if given, is nonzero."""
+    return _logical(input, dim, keepdim, np.any)

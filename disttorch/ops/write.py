@@ -1,0 +1,135 @@
+"""Writing results into tensors that exist: `out=` and in-place changes, with PyTorch's checks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from disttorch.autograd.grad_mode import mode
+from disttorch.autograd.record import record
+from disttorch.autograd.tensor import Tensor, alias, wrap
+from disttorch.autograd.views import check_inplace, written
+from disttorch.backends import backend_of
+from disttorch.core.dtypes import from_numpy_dtype
+from disttorch.core.promotion import can_cast
+from disttorch.ops.registry import Operator, traced
+
+_OLD_NAMES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
+    "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble",
+}  # fmt: skip
+
+
+def check_cast(have: Any, want: Any) -> None:
+    """Raise PyTorch's error if a result of NumPy type `have` may not be stored as type `want`."""
+    if have != want and not can_cast(from_numpy_dtype(have), from_numpy_dtype(want)):
+        raise RuntimeError(
+            f"result type {_OLD_NAMES[have.name]} can't be cast to the desired output type {_OLD_NAMES[want.name]}"
+        )
+
+
+def write_out(out: Tensor, result: Tensor, function: str) -> Tensor:
+    """Store `result` in `out`, as the `out=` argument does; `out` takes the result's shape."""
+    if not isinstance(out, Tensor):
+        raise TypeError(f"{function}(): argument 'out' must be Tensor, not {type(out).__name__}")
+    if result._requires_grad or out.requires_grad:
+        raise RuntimeError(
+            f"{function}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            "arguments requires grad."
+        )
+    check_cast(result._a.dtype, out._a.dtype)
+    if out._a.shape == result._a.shape:
+        out._a[...] = result._a
+    else:
+        if out._a.size:
+            warnings.warn(
+                f"An output with one or more elements was resized since it had shape {list(out._a.shape)}, which does not "
+                f"match the required output shape {list(result._a.shape)}. This behavior is deprecated, and in a future "
+                "PyTorch release outputs will not be resized unless they have zero elements. You can explicitly reuse an "
+                "out tensor t by resizing it, inplace, to zero elements with t.resize_(0).",
+                UserWarning,
+                stacklevel=3,
+            )
+        out._a = result._a.astype(out._a.dtype)
+    written(out)
+    return out
+
+
+def store(target: Tensor, value: Tensor) -> None:
+    """Replace what `target` holds by `value` (same shape, castable type) and make it the result of `value`'s operation."""
+    if value._a.shape != target._a.shape:
+        raise RuntimeError(
+            f"output with shape {list(target._a.shape)} doesn't match the broadcast shape {list(value._a.shape)}"
+        )
+    check_cast(value._a.dtype, target._a.dtype)
+    target._a[...] = value._a
+    written(target)
+    if value._requires_grad:
+        if value._a.dtype != target._a.dtype:
+            value = value.to(target.dtype)
+        rebase(target, value)
+
+
+def before_write(tensor: Tensor) -> Tensor:
+    """Return the operand that a recorded in-place operation names as its input: the tensor as it was."""
+    if tensor._view is not None:
+        tensor._view.refresh(tensor)
+    return alias(tensor)
+
+
+def rebase(target: Tensor, value: Tensor) -> None:
+    """Make `target`, whose memory now holds `value`, the result of the operation that made `value`."""
+    view = target._view
+    if view is None:
+        target._fn, target._out_nr, target._requires_grad = value._fn, value._out_nr, value._requires_grad
+        return
+    base = view.base
+    changed = wrap(base._a)
+    record(traced.view_scatter.op, (alias(base), value), (changed,), (view.chain,))
+    base._fn, base._out_nr, base._requires_grad = changed._fn, changed._out_nr, changed._requires_grad
+    view.refresh(target)
+
+
+def inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the in-place form of a function whose first argument is a tensor: the same, written into that tensor.
+
+    An operator whose kernel takes `out` writes there directly; others compute first and copy.
+    """
+    op: Operator | None = getattr(function, "op", None)
+    direct = op is not None and op.takes_out
+
+    def function_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_inplace(input)
+        if direct and not kwargs and all([_fits(input, a) for a in args]):
+            return write_directly(op, input, args)
+        store(input, function(before_write(input), *args, **kwargs))
+        return input
+
+    name = function.__name__ + "_"
+    function_.__name__ = function_.__qualname__ = name
+    function_.__doc__ = f"In-place form of `{function.__name__}`."
+    return function_
+
+
+def _fits(input: Tensor, operand: Any) -> bool:
+    if isinstance(operand, Tensor):
+        a, b = input._a, operand._a
+        return a.dtype is b.dtype and (b.shape == a.shape or b.ndim == 0) and type(a) is type(b)
+    return type(operand) in (int, float) and input._a.dtype.kind in "fc"
+
+
+def write_directly(op: Any, input: Tensor, args: tuple[Any, ...]) -> Tensor:
+    """Let the kernel of `op` write into the memory of `input`, its first operand."""
+    a = input._a
+    out = wrap(a)
+    out._counter = input._counter
+    split = len(op.inputs) - 1
+    node = record(op, (before_write(input), *args[:split]), (out,), args[split:]) if mode.enabled else None
+    op.kernel(backend_of(a).namespace, a, *[x._a if isinstance(x, Tensor) else x for x in args], a)
+    written(input)
+    if node is not None:  # a saved result is the one after this write, a saved input the one before
+        node.versions = tuple([v + (s < 0 and v >= 0) for v, s in zip(node.versions, op.slots)])
+        rebase(input, out)
+    return input

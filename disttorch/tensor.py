@@ -1,0 +1,330 @@
+"""`Tensor` with all its methods: one table binds the operators to the class that the engine knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from disttorch.autograd.record import type_name
+from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import device_of
+from disttorch.core import dtypes
+from disttorch.core.device import CPU
+from disttorch.core.printing import tensor_str
+from disttorch.ops import (
+    activation, convert, creation, elementwise, index, join, linalg, logic, random, reduce, shape,
+)  # fmt: skip
+from disttorch.ops import complex as complex_parts
+from disttorch.ops.registry import traced
+from disttorch.ops.write import inplace
+
+__all__ = ["Tensor"]
+
+
+# -- size and memory ----------------------------------------------------------------------------------------------
+
+
+def _size(self: Tensor, dim: int | None = None) -> Any:
+    """Return the shape, or the length of one dimension."""
+    return self.shape if dim is None else self._a.shape[shape.wrap_dim(dim, self._a.ndim)]
+
+
+def _stride(self: Tensor, dim: int | None = None) -> Any:
+    """Return how many elements apart neighbours along each dimension are, or along one."""
+    strides = tuple(s // self._a.itemsize for s in self._a.strides)
+    return strides if dim is None else strides[shape.wrap_dim(dim, self._a.ndim)]
+
+
+def _memory_owner(array: Any) -> Any:
+    while isinstance(array.base, type(array)):
+        array = array.base
+    return array
+
+
+def _storage_offset(self: Tensor) -> int:
+    """Return how many elements the tensor starts behind the memory that it shares."""
+    owner = self._base._a if self._base is not None else self._a
+    return (self._a.ctypes.data - _memory_owner(owner).ctypes.data) // self._a.itemsize
+
+
+def _new_legacy(cls: type[Tensor], *args: Any, device: Any = None) -> Tensor:
+    """Make a tensor of the default float type: `Tensor(2, 3)` of a shape, `Tensor([1, 2])` of data."""
+    float_type = dtypes.get_default_dtype()
+    if not args:
+        array = np.empty(0, float_type.numpy)
+    elif all(isinstance(a, int) for a in args):
+        array = np.empty(args, float_type.numpy)
+    elif len(args) == 1 and isinstance(args[0], (Tensor, np.ndarray)):
+        given = args[0]._a if isinstance(args[0], Tensor) else args[0]
+        array = given.astype(float_type.numpy, copy=False)
+    elif len(args) == 1:
+        array = creation.tensor(args[0], dtype=float_type)._a
+    else:
+        raise TypeError(f"new(): expected a shape or data, got {', '.join(type(a).__name__ for a in args)}")
+    return wrap(array, cls)
+
+
+def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
+    suffixes = []
+    if device_of(self._a) != CPU:
+        suffixes.append(f"device='{self.device}'")
+    if self.grad_fn is not None:
+        suffixes.append(f"grad_fn=<{self.grad_fn.name()}>")
+    elif self.requires_grad:
+        suffixes.append("requires_grad=True")
+    prefix = "tensor(" if type(self) is Tensor else f"{type(self).__name__}("
+    return tensor_str(
+        self._a, prefix=prefix, default_dtype_name=dtypes.get_default_dtype().name, suffixes=suffixes
+    )
+
+
+def _len(self: Tensor) -> int:
+    if not self._a.ndim:
+        raise TypeError("len() of a 0-d tensor")
+    return self._a.shape[0]
+
+
+def _iter(self: Tensor) -> Any:
+    if not self._a.ndim:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(traced.unbind(self, 0))
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    if isinstance(element, (Tensor, int, float)):
+        return bool((self == element)._a.any())
+    raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
+
+
+def _format(self: Tensor, spec: str) -> str:
+    if not self._a.ndim and type(self) is Tensor:
+        return convert.item(self).__format__(spec)
+    return object.__format__(self, spec)
+
+
+def _eq(self: Tensor, other: Any) -> Any:
+    return NotImplemented if not isinstance(other, _OPERANDS) else logic.eq(self, other)
+
+
+def _ne(self: Tensor, other: Any) -> Any:
+    return NotImplemented if not isinstance(other, _OPERANDS) else logic.ne(self, other)
+
+
+_OPERANDS = (Tensor, bool, int, float, complex, np.generic)
+
+
+def _type(self: Tensor, dtype: Any = None) -> Any:
+    """Return the name of the tensor's type, or the tensor converted to a type."""
+    if dtype is None:
+        return type_name(self)
+    if isinstance(dtype, str):
+        for d in dtypes.ALL:
+            if type_name(wrap(np.empty(0, d.numpy))) == dtype:
+                return convert.to(self, d)
+        raise RuntimeError(f"invalid type: '{dtype}'")
+    return convert.to(self, dtype)
+
+
+# -- copying and pickling -----------------------------------------------------------------------------------------
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    if id(self) in memo:
+        return memo[id(self)]
+    if self.grad_fn is not None:
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.  If you "
+            "were attempting to deepcopy a module, this may be because of a torch.nn.utils.weight_norm usage, see "
+            "https://github.com/pytorch/pytorch/pull/103001"
+        )
+    out = wrap(self._a.copy(order="K"), type(self))
+    out._requires_grad = self._requires_grad
+    if self._grad is not None:
+        out._grad = wrap(self._grad._a.copy())
+    out.__dict__.update({k: v for k, v in self.__dict__.items() if k != "_hooks"})
+    memo[id(self)] = out
+    return out
+
+
+def _rebuild(cls: type[Tensor], array: Any, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
+    out = wrap(array, cls)
+    out._requires_grad = requires_grad
+    out.__dict__.update(attributes)
+    return out
+
+
+def _reduce(self: Tensor, protocol: int) -> Any:
+    if self.grad_fn is not None:
+        raise RuntimeError(
+            "cowardly refusing to serialize non-leaf tensor which requires_grad, since autograd does not support crossing "
+            "process boundaries.  If you just want to transfer the data, call detach() on the tensor before serializing"
+        )
+    kept = {k: v for k, v in self.__dict__.items() if k != "_hooks"}
+    return _rebuild, (type(self), self._a, self._requires_grad, kept)
+
+
+def _all_dims_reversed(self: Tensor) -> Tensor:
+    return shape.permute(self, tuple(range(self._a.ndim))[::-1])
+
+
+def _matrix_transposed(self: Tensor) -> Tensor:
+    return shape.transpose(self, -2, -1)
+
+
+def _new_filled(maker: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+        return maker(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+    return method
+
+
+def _new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Return a copy of `data` with the type and device of this tensor unless others are given."""
+    return creation.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
+
+
+def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def method(self: Tensor, other: Any) -> Tensor:
+        return function(other, self)
+
+    return method
+
+
+PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
+    "T": _all_dims_reversed,
+    "mT": _matrix_transposed,
+    "real": complex_parts.real,
+    "imag": complex_parts.imag,
+    "is_cuda": lambda self: self.device.type == "cuda",
+    "itemsize": lambda self: self._a.itemsize,
+    "nbytes": lambda self: self._a.nbytes,
+    "__array_interface__": lambda self: convert.numpy(self).__array_interface__,
+}
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    "__new__": _new_legacy, "__repr__": _repr, "__format__": _format, "__len__": _len, "__iter__": _iter,
+    "__contains__": _contains, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "__array__": convert.as_array,
+    "__bool__": convert.as_bool, "__index__": convert.as_index,
+    "__int__": lambda self: int(convert.item(self)), "__float__": lambda self: float(convert.item(self)),
+    "__complex__": lambda self: 0j + convert.item(self),
+    "__getitem__": index.getitem, "__setitem__": index.setitem,
+    "__add__": traced.add, "__radd__": traced.add, "__iadd__": inplace(traced.add),
+    "__sub__": traced.sub, "__rsub__": _reflected(traced.sub), "__isub__": inplace(traced.sub),
+    "__mul__": traced.mul, "__rmul__": traced.mul, "__imul__": inplace(traced.mul),
+    "__truediv__": elementwise.true_divide, "__rtruediv__": _reflected(elementwise.true_divide),
+    "__itruediv__": inplace(elementwise.true_divide),
+    "__floordiv__": elementwise.floor_divide, "__rfloordiv__": _reflected(elementwise.floor_divide),
+    "__ifloordiv__": inplace(elementwise.floor_divide),
+    "__mod__": elementwise.remainder, "__rmod__": _reflected(elementwise.remainder),
+    "__imod__": inplace(elementwise.remainder),
+    "__pow__": elementwise.pow, "__rpow__": _reflected(elementwise.pow), "__ipow__": inplace(elementwise.pow),
+    "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),
+    "__neg__": elementwise.neg, "__pos__": lambda self: self, "__abs__": elementwise.abs,
+    "__eq__": _eq, "__ne__": _ne, "__lt__": logic.lt, "__le__": logic.le, "__gt__": logic.gt, "__ge__": logic.ge,
+    "__invert__": logic.bitwise_not, "__and__": logic.bitwise_and, "__rand__": logic.bitwise_and,
+    "__or__": logic.bitwise_or, "__ror__": logic.bitwise_or, "__xor__": logic.bitwise_xor, "__rxor__": logic.bitwise_xor,
+}  # fmt: skip
+
+METHODS: dict[str, Callable[..., Any]] = {
+    "size": _size, "stride": _stride, "storage_offset": _storage_offset, "type": _type,
+    "dim": lambda self: self._a.ndim, "ndimension": lambda self: self._a.ndim,
+    "numel": lambda self: self._a.size, "nelement": lambda self: self._a.size,
+    "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: self._a.ctypes.data,
+    "is_contiguous": lambda self, memory_format=None: self._a.flags.c_contiguous,
+    "is_floating_point": lambda self: self.dtype.is_floating_point,
+    "is_complex": lambda self: self._a.dtype.kind == "c",
+    "is_signed": lambda self: self.dtype.is_signed, "get_device": lambda self: -1,
+    "new_zeros": _new_filled(creation.zeros), "new_ones": _new_filled(creation.ones),
+    "new_empty": _new_filled(creation.empty), "new_tensor": _new_tensor,
+    "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
+    "half": convert.caster("half", dtypes.float16), "bfloat16": convert.caster("bfloat16", dtypes.bfloat16),
+    "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),
+    "short": convert.caster("short", dtypes.int16), "char": convert.caster("char", dtypes.int8),
+    "byte": convert.caster("byte", dtypes.uint8), "bool": convert.caster("bool", dtypes.bool_),
+    "add": elementwise.add, "sub": elementwise.sub, "subtract": elementwise.sub, "multiply": elementwise.mul,
+    "divide": elementwise.div, "negative": elementwise.neg, "absolute": elementwise.abs,
+    "ger": linalg.outer, "concat": join.cat,
+}  # fmt: skip
+
+_BY_NAME: dict[Any, str] = {
+    elementwise: """mul div true_divide floor_divide remainder fmod neg reciprocal square conj pow sqrt rsqrt exp exp2 expm1
+        log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh abs sgn sign floor ceil trunc round frac maximum
+        minimum clamp clamp_min clamp_max lerp""",
+    logic: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
+        isnan isinf isfinite allclose isclose equal""",
+    shape: """view reshape expand expand_as broadcast_to permute transpose t squeeze unsqueeze diagonal flatten unflatten
+        movedim narrow split chunk unbind""",
+    join: "clone contiguous repeat flip triu tril",
+    index: """copy_ fill_ zero_ gather scatter scatter_ scatter_add scatter_add_ index_select index_add index_add_
+        masked_select masked_fill masked_fill_ nonzero index_put index_put_""",
+    reduce: """sum mean prod cumsum var std norm dist logsumexp amax amin max min argmax argmin sort argsort topk all any""",
+    activation: "relu sigmoid softmax log_softmax erf",
+    linalg: "matmul mm bmm mv dot outer addmm",
+    convert: "to cpu cuda type_as numpy item tolist",
+    random: "uniform_ normal_ random_ bernoulli bernoulli_ exponential_ multinomial",
+}
+
+INPLACE = """add sub mul div true_divide floor_divide remainder fmod neg reciprocal square pow sqrt rsqrt exp exp2 expm1 log log2
+    log10 log1p sin cos tan asin acos atan sinh cosh tanh abs sign floor ceil trunc round frac clamp clamp_min clamp_max lerp
+    relu sigmoid triu tril logical_not bitwise_not cumsum addmm"""
+
+
+def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """Return this tensor where the condition holds and `other` elsewhere."""
+    return logic.where(condition, self, other)
+
+
+def _view_as(self: Tensor, other: Tensor) -> Tensor:
+    """Return a view with the shape of `other`."""
+    return shape.view(self, other._a.shape)
+
+
+def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
+    """Return the elements in the shape of `other`."""
+    return shape.reshape(self, other._a.shape)
+
+
+def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
+    """Return the sum over the dimensions in which this tensor is larger than `size`, to which it must broadcast."""
+    want = shape.sizes_of(size)
+    have = self._a.shape
+    lead = len(have) - len(want)
+    if lead < 0 or any(n not in (1, have[i + lead]) for i, n in enumerate(want)):
+        raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(have)}}}.")
+    dims = [*range(lead), *(i + lead for i, n in enumerate(want) if n == 1 and have[i + lead] != 1)]
+    summed = reduce.sum(self, dims, True) if dims else self
+    return shape.reshape(summed, want)
+
+
+METHODS.update({"where": _where_method, "view_as": _view_as, "reshape_as": _reshape_as, "sum_to_size": _sum_to_size})
+
+
+def _bind() -> None:
+    for module, names in _BY_NAME.items():
+        for name in names.split():
+            METHODS.setdefault(name, getattr(module, name))
+    for name in INPLACE.split():
+        METHODS[name + "_"] = inplace(getattr(traced, name) if name in ("add", "sub") else METHODS[name])
+    METHODS["add_"], METHODS["sub_"] = _scaled_inplace("add"), _scaled_inplace("sub")
+    for name, function in (*OPERATORS.items(), *METHODS.items()):
+        setattr(Tensor, name, function)
+    for name, getter in PROPERTIES.items():
+        setattr(Tensor, name, property(getter))
+
+
+def _scaled_inplace(name: str) -> Callable[..., Tensor]:
+    """Return `add_` or `sub_`, whose `alpha` scales the operand first."""
+    direct = inplace(getattr(traced, name))
+
+    def method(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+        return direct(self, other if alpha == 1 else other * alpha)
+
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = direct.__doc__
+    return method
+
+
+_bind()
+traced.mul_ = METHODS["mul_"]
