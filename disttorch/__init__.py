@@ -231,7 +231,7 @@ from disttorch.random import (
     seed,
     set_rng_state,
 )
-from disttorch.tensor import Tensor
+from disttorch._tensor import Tensor
 from disttorch.version import __version__
 
 float = float32

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from disttorch.autograd import grad_mode
@@ -59,50 +60,64 @@ class Sweep:
         for edge in roots:
             if not isinstance(edge[0], Node):
                 self.used(edge)
+        plain = not (grad_mode.mode.anomaly or self.captured)
+        pending = self.pending
         for node in self.nodes:
-            self.visit(node)
-
-    def visit(self, node: Node) -> None:
-        """Turn the gradients of a node's outputs into gradients of its inputs."""
-        incoming = self.take(node)
-        edges = node.edges
-        if incoming is not None:
-            results = self.differentiate(node, incoming)
-            saved = node.saved
-            for edge, result in zip(edges, results):
-                if edge is not None and result is not None:
-                    target, k = edge
-                    if isinstance(target, Node):
-                        shape, dtype = target.meta[k]
-                    else:
-                        shape, dtype = target._a.shape, target._a.dtype
-                    fitted = self.space.fit(result, shape, dtype)
-                    self.deposit(edge, fitted, self.space.is_fresh(fitted, incoming, saved))
-            if not self.retain and saved:
-                node.saved = None
-        for edge in edges:
-            if edge is not None and not isinstance(edge[0], Node):
-                self.used(edge)
+            incoming = pending.pop((node, 0), None) if type(node.meta) is tuple else self.take(node)
+            if node.hooks is None and plain:
+                results = () if incoming is None else node.op.backward(node, incoming, self.create_graph)
+            else:
+                results = self.differentiate(node, self.seen(node, incoming))
+            self.spread(node, incoming, results)
 
     def take(self, node: Node) -> Any:
-        """Return the gradient of a node's output (a list for several outputs); None if none arrived."""
-        hooks = node.hooks
-        count = len(node.meta)
-        incoming: list[Any] = [self.pending.pop((node, k), None) for k in range(count)]
+        """Return the gradients that have arrived for a node with several outputs, as a list; None for none at all."""
+        gradients = [self.pending.pop((node, k), None) for k in range(node.outputs)]
+        return None if all(g is None for g in gradients) else gradients
+
+    def spread(self, node: Node, incoming: Any, results: Sequence[Any]) -> None:
+        """Put the gradients of a node's inputs where its edges lead, fitted to the inputs' shapes and types."""
+        space, pending = self.space, self.pending
+        for edge, result in zip_longest(node.edges, results):
+            if edge is None:
+                continue
+            target, k = edge
+            if type(target) is Node:
+                if result is not None:
+                    meta = target.meta
+                    shape, dtype = meta if type(meta) is tuple else meta[k]
+                    result = space.fit(result, shape, dtype)
+                    if edge in pending:
+                        self.deposit(edge, result, False)
+                    else:
+                        pending[edge] = result
+                continue
+            if result is not None:
+                result = space.fit(result, target._a.shape, target._a.dtype)
+                self.deposit(edge, result, space.is_fresh(result, incoming, node.saved))
+            self.used(edge)
+        if node.saved and not self.retain:
+            node.saved = None
+
+    def seen(self, node: Node, incoming: Any) -> Any:
+        """Show a node's gradients to its hooks, and keep those that were asked for."""
+        hooks, several = node.hooks, node.outputs > 1
+        gradients = incoming if several and incoming is not None else [incoming] * node.outputs
         if hooks is not None:
-            incoming = self.run_gradient_hooks(hooks, incoming)
-        if self.captured:
-            for k in range(count):
-                if (node, k) in self.captured:
-                    self.captured[node, k] = incoming[k]
-        if all(g is None for g in incoming):
+            gradients = self.run_gradient_hooks(hooks, list(gradients))
+        for k, gradient in enumerate(gradients):
+            if (node, k) in self.captured:
+                self.captured[node, k] = gradient
+        if all(g is None for g in gradients):
             return None
         if hooks is not None and hooks.before:
-            incoming = self.run_node_hooks(hooks.before, incoming)
-        return incoming[0] if count == 1 else incoming
+            gradients = self.run_node_hooks(hooks.before, gradients)
+        return gradients if several else gradients[0]
 
     def differentiate(self, node: Node, incoming: Any) -> Sequence[Any]:
         """Apply the node's derivative, with its hooks and the checks of anomaly mode."""
+        if incoming is None:
+            return ()
         try:
             results = node.op.backward(node, incoming, self.create_graph)
         except Exception as error:
@@ -126,8 +141,6 @@ class Sweep:
             self.pending[edge] = gradient
             if fresh:
                 self.owned.add(edge)
-            else:
-                self.owned.discard(edge)
         elif edge in self.owned:
             self.pending[edge] = self.space.add_into(before, gradient)
         else:

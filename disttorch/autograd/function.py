@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from disttorch.autograd import grad_mode
 from disttorch.autograd.node import Node, next_seq
-from disttorch.autograd.record import FREED, edge_to, saved_values, save
-from disttorch.autograd.tensor import Tensor, alias, new, wrap
+from disttorch.autograd.record import FREED, edge_to, entry, saved_values
+from disttorch.autograd.tensor import Tensor, new, wrap
 from disttorch.autograd.views import check_inplace, written
 
 
@@ -22,7 +23,7 @@ class FunctionCtx:
 
     def __init__(self) -> None:
         self._to_save: tuple[Any, ...] = ()
-        self._node: Node | None = None
+        self._node: weakref.ref[Node] | None = None  # weak: the node holds this object
         self._dirty: tuple[Tensor, ...] = ()
         self._without_grad: set[int] = set()
         self._materialize = True
@@ -48,8 +49,10 @@ class FunctionCtx:
         """What `save_for_backward` kept; RuntimeError once the graph is freed, or after an in-place change."""
         if self._node is None:
             return self._to_save
-        saved = saved_values(self._node)
-        return tuple(self._node.op.with_graph(self._node, t) for t in saved)
+        node = self._node()
+        if node is None:
+            raise RuntimeError(FREED)
+        return tuple(node.op.with_graph(node, j, value) for j, value in enumerate(saved_values(node)))
 
 
 class _FunctionOp:
@@ -63,20 +66,21 @@ class _FunctionOp:
         self.ctx = ctx
         self.outputs = outputs
 
-    def with_graph(self, node: Node, saved: Any) -> Any:
-        """Return a saved tensor; an output gets its place in the graph back."""
-        k = self.outputs.get(id(saved))
+    def with_graph(self, node: Node, j: int, saved: Any) -> Any:
+        """Return saved tensor j; an output gets its place in the graph back."""
+        k = self.outputs.get(j)
         if k is None:
             return saved
-        out = alias(saved)
-        out._fn, out._out_nr, out._requires_grad = node, k, True
+        out = wrap(saved)
+        out._counter = node.saved[j][1]
+        out._edge, out._requires_grad = (node, k), True
         return out
 
     def backward(self, node: Node, g: Any, create_graph: bool) -> Sequence[Any]:
         """Call the user's `backward` with tensors and return arrays, or tensors under `create_graph`."""
         if node.saved is None:
             raise RuntimeError(FREED)
-        gradients = [self._incoming(node, k, x) for k, x in enumerate(g if len(node.meta) > 1 else [g])]
+        gradients = [self._incoming(node, k, x) for k, x in enumerate(g if node.outputs > 1 else [g])]
         results = self.function.backward(self.ctx, *gradients)
         results = (results,) if not isinstance(results, tuple) else results
         if len(results) > len(node.edges) and any(r is not None for r in results[len(node.edges) :]):
@@ -102,7 +106,7 @@ class _FunctionOp:
         return gradient if isinstance(gradient, Tensor) else wrap(gradient)
 
     def _zeros(self, node: Node, k: int) -> Tensor:
-        shape, dtype = node.meta[k]
+        shape, dtype = node.meta_of(k)
         return wrap(np.zeros(shape, dtype))
 
 
@@ -169,27 +173,23 @@ def _record(cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outpu
     node.edges, node.attrs, node.hooks = edges, (), None
     kept: list[Any] = []
     places: dict[int, int] = {}
-    for saved in ctx._to_save:
+    for j, saved in enumerate(ctx._to_save):
         k = next((k for k, t in enumerate(tensors) if t is saved), None)
-        value = saved if k is None else _plain(saved)
-        if k is not None:
-            places[id(value)] = k
-        kept.append(value)
+        if k is None:
+            kept.append(None if saved is None else entry(saved))
+        else:  # an output: its tensor would hold the node, a cycle
+            places[j] = k
+            kept.append((saved._a, saved._counter, saved._version))
     node.op = _FunctionOp(cls, ctx, places)
-    save(node, kept)
-    node.meta = tuple((t._a.shape, t._a.dtype) for t in tensors)
+    node.saved = kept
+    metas = [(t._a.shape, t._a.dtype) for t in tensors]
+    node.meta = metas[0] if len(metas) == 1 else metas
     node.seq = next_seq()
-    ctx._node = node
+    ctx._node = weakref.ref(node)
     ctx._to_save = ()
     for k, t in enumerate(tensors):
         if t._a.dtype.kind not in "biu" and id(t) not in ctx._without_grad:
-            t._fn, t._out_nr, t._requires_grad = node, k, True
-
-
-def _plain(output: Tensor) -> Tensor:
-    saved = wrap(output._a)
-    saved._counter = output._counter
-    return saved
+            t._edge, t._requires_grad = (node, k), True
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

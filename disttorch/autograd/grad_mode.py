@@ -112,16 +112,14 @@ class inference_mode(_Switch):
         self._outer: list[bool] = []
 
     def __enter__(self) -> None:
-        global inference_depth
         self._outer.append(mode.inference)
         self._stack.append(mode.enabled)
         mode.inference = self._inference
         mode.enabled = not self._inference
-        inference_depth += 1
+        inference_threads.append(self)
 
     def __exit__(self, *exc: type[BaseException] | BaseException | TracebackType | None) -> None:
-        global inference_depth
-        inference_depth -= 1
+        inference_threads.remove(self)
         mode.inference = self._outer.pop()
         mode.enabled = self._stack.pop()
 
@@ -129,7 +127,11 @@ class inference_mode(_Switch):
         return inference_mode(self._inference)
 
 
-inference_depth = 0  # over all threads: lets the fast path skip the look-up of the thread's mode
+# Not empty while any thread is in inference mode, or has ever been in anomaly mode: most of the time the fast path need
+# not look up its own thread's mode.
+inference_threads: list[inference_mode] = []
+anomaly_threads: list[set_detect_anomaly] = []
+
 
 
 class set_detect_anomaly:
@@ -138,9 +140,11 @@ class set_detect_anomaly:
     def __init__(self, mode_enabled: bool, check_nan: bool = True) -> None:
         self._before = (mode.anomaly, mode.check_nan)
         mode.anomaly, mode.check_nan = mode_enabled, check_nan
+        if mode_enabled and not anomaly_threads:
+            anomaly_threads.append(self)
 
     def __enter__(self) -> None:
-        """The mode was set when the object was made."""
+        """Do nothing: the mode was set when the object was made."""
 
     def __exit__(self, *exc: object) -> None:
         mode.anomaly, mode.check_nan = self._before
@@ -151,6 +155,3 @@ class detect_anomaly(set_detect_anomaly):
 
     def __init__(self, check_nan: bool = True) -> None:
         super().__init__(True, check_nan)
-
-    def __enter__(self) -> None:
-        mode.anomaly = True

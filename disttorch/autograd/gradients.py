@@ -10,6 +10,8 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of
 from disttorch.core.dtypes import from_numpy_dtype
 
+ndarray = np.ndarray
+
 
 def _extra_axes(have: tuple[int, ...], want: tuple[int, ...]) -> tuple[int, ...]:
     """Return the axes over which a gradient of shape `have` is summed to become one of shape `want`."""
@@ -22,6 +24,8 @@ class ArrayGradients:
 
     def fit(self, gradient: Any, shape: tuple[int, ...], dtype: Any) -> Any:
         """Sum or spread a gradient to its input's shape and cast it to its type."""
+        if type(gradient) is ndarray and gradient.shape == shape and gradient.dtype is dtype:
+            return gradient
         if isinstance(gradient, (np.generic, int, float, complex)):
             gradient = np.asarray(gradient)
         if gradient.shape != shape:
@@ -45,7 +49,7 @@ class ArrayGradients:
             return False
         if isinstance(incoming, list) and any(gradient is g for g in incoming):
             return False
-        return not any(isinstance(s, Tensor) and s._a is gradient for s in saved or ())
+        return not any(e is not None and gradient is getattr(e[0], "_a", e[0]) for e in saved or ())
 
     def add(self, a: Any, b: Any) -> Any:
         total = a + b

@@ -17,22 +17,31 @@ class Node:
 
     * `op` gives `grad_name` and `backward(node, gradients, create_graph) -> gradients of the inputs`.
     * `edges[i]` says where the gradient of input i goes: `(Node, output number)`, `(leaf Tensor, 0)` or None.
-    * `saved` are the tensors (or Python numbers) that the derivative needs, `versions` their versions at that time;
-      `saved` is None once the graph has been freed.
-    * `attrs` are the operation's other arguments, `meta[k]` is (shape, NumPy dtype) of output k.
+    * `saved[j]` is (value, version counter, version at that time) of something that the derivative needs: an input
+      tensor, the array of an output, or a number (whose counter is None). None in its place means it is not needed;
+      `saved` itself is None once the graph has been freed.
+    * `attrs` are the operation's other arguments; `meta` is (shape, NumPy dtype) of the output, a list of such for several.
     * `seq` grows with time and is drawn after the edges exist, so descending order is a topological order.
     """
 
-    __slots__ = ("__weakref__", "attrs", "edges", "hooks", "meta", "op", "saved", "seq", "versions")
+    __slots__ = ("__weakref__", "attrs", "edges", "hooks", "meta", "op", "saved", "seq")
 
     op: Any
     edges: tuple[Any, ...]
-    saved: tuple[Any, ...] | None
-    versions: tuple[int, ...]
+    saved: Any
     attrs: tuple[Any, ...]
-    meta: tuple[tuple[tuple[int, ...], Any], ...]
+    meta: Any
     seq: int
     hooks: Hooks | None
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs."""
+        return 1 if type(self.meta) is tuple else len(self.meta)
+
+    def meta_of(self, k: int) -> tuple[tuple[int, ...], Any]:
+        """Return shape and NumPy dtype of output k."""
+        return self.meta if type(self.meta) is tuple else self.meta[k]
 
     def name(self) -> str:
         """Return the name that PyTorch gives the operation's derivative, e.g. `AddBackward0`."""

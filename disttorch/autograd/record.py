@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from disttorch.autograd import grad_mode
+from disttorch.autograd.grad_mode import anomaly_threads, mode
 from disttorch.autograd.node import Node, next_seq
 from disttorch.autograd.tensor import Tensor, alias, new, wrap
 
@@ -19,17 +19,17 @@ def edge_to(value: Any) -> tuple[Any, int] | None:
         value._view.refresh(value)
     if not value._requires_grad:
         return None
-    fn = value._fn
-    return (value, 0) if fn is None else (fn, value._out_nr)
+    return (value, 0) if value._edge is None else value._edge
 
 
 def record(op: Any, inputs: Sequence[Any], outputs: Sequence[Tensor], attrs: tuple[Any, ...]) -> Node | None:
     """Make the node of an operation and hang it on its outputs; None when no input needs a gradient.
 
     `inputs` are tensors, numbers and Nones in the order of the operator's rules. Integer outputs, and those after the
-    first `op.differentiable`, stay outside the graph. What the rules need is saved with its version, so that a later in-place change is noticed.
+    first `op.differentiable`, stay outside the graph. What the rules need is saved with its version, so that a later
+    in-place change is noticed.
     """
-    edges = tuple(map(edge_to, inputs))
+    edges = tuple([edge_to(x) for x in inputs])
     if not any(edges):
         return None
     node = new(Node)
@@ -38,49 +38,79 @@ def record(op: Any, inputs: Sequence[Any], outputs: Sequence[Tensor], attrs: tup
     node.attrs = attrs
     node.hooks = None
     plan = op.save_plan(edges)
-    if plan:
-        save(node, [None if k is None else inputs[k] if k >= 0 else output_alias(outputs[-1 - k]) for k in plan])
+    node.saved = save(plan, inputs, outputs) if plan else ()
+    if len(outputs) == 1:
+        a = outputs[0]._a
+        node.meta = (a.shape, a.dtype)
     else:
-        node.saved = node.versions = ()
-    node.meta = tuple([(out._a.shape, out._a.dtype) for out in outputs])
+        node.meta = [(out._a.shape, out._a.dtype) for out in outputs]
     node.seq = next_seq()
-    for k, out in enumerate(outputs[: op.differentiable]):
+    for k, out in enumerate(outputs if op.differentiable is None else outputs[: op.differentiable]):
         if out._a.dtype.kind not in "biu":
-            out._fn = node
-            out._out_nr = k
+            out._edge = (node, k)
             out._requires_grad = True
-    if grad_mode.mode.anomaly:
+    if anomaly_threads and mode.anomaly:
         node.own_hooks().where = "".join(traceback.format_stack()[:-2])
     return node
 
 
-def output_alias(out: Tensor) -> Tensor:
-    """Return a tensor on an output's memory and version without its place in the graph, which would be a cycle."""
-    saved = wrap(out._a)
-    saved._counter = out._counter
-    return saved
+def record_pointwise(op: Any, x: Tensor, y: Any, out: Tensor) -> None:
+    """Do what `record` does, for a tensor x, a tensor or number y (None for an operator of one input), and one result.
 
-
-def save(node: Node, values: list[Any]) -> None:
-    """Keep `values` for the derivative, with the versions they have now (-1: not a tensor).
-
-    A view is kept as an alias: through its base it would hold nodes that come after this one, a cycle.
+    This path is written out because it decides the speed of small networks.
     """
-    versions = []
-    for i, value in enumerate(values):
-        if not isinstance(value, Tensor):
-            versions.append(-1)
-        elif value._counter is None:
-            raise RuntimeError(
-                "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal "
-                "tensor and use it in autograd."
-            )
+    if x._view is not None:
+        x._view.refresh(x)
+    x_edge = (x._edge or (x, 0)) if x._requires_grad else None
+    y_edge = edge_to(y) if isinstance(y, Tensor) else None
+    if x_edge is None and y_edge is None:
+        return
+    node = new(Node)
+    node.op = op
+    node.edges = (x_edge,) if y is None else (x_edge, y_edge)
+    node.attrs = ()
+    node.hooks = None
+    plan = op.pointwise_plan[(x_edge is not None) + 2 * (y_edge is not None)]
+    node.saved = save(plan, (x, y), (out,)) if plan else ()
+    a = out._a
+    node.meta = (a.shape, a.dtype)
+    node.seq = next_seq()
+    out._edge = (node, 0)
+    out._requires_grad = True
+    if anomaly_threads and mode.anomaly:
+        node.own_hooks().where = "".join(traceback.format_stack()[:-2])
+
+
+def save(plan: Sequence[int | None], inputs: Sequence[Any], outputs: Sequence[Tensor]) -> list[Any]:
+    """Keep what `plan` names (input k, output -1-k) for the derivative, with its version counter and version.
+
+    Of an output only the array is kept, since the tensor holds the node. A view is kept as an alias: through its base
+    it would hold nodes that come after this one. Both would be cycles.
+    """
+    entries: list[Any] = []
+    for k in plan:
+        if k is None:
+            entries.append(None)
+        elif k < 0:
+            out = outputs[-1 - k]
+            counter = out._counter
+            entries.append((out._a, counter, 0 if counter is None else counter[0]))
         else:
-            versions.append(value._counter[0])
-            if value._view is not None:
-                values[i] = alias(value)
-    node.saved = tuple(values)
-    node.versions = tuple(versions)
+            entries.append(entry(inputs[k]))
+    return entries
+
+
+def entry(value: Any) -> Any:
+    """Return what is kept of one value that a derivative needs."""
+    if not isinstance(value, Tensor):
+        return (value, None, 0)
+    counter = value._counter
+    if counter is None:
+        raise RuntimeError(
+            "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor and "
+            "use it in autograd."
+        )
+    return (value if value._view is None else alias(value), counter, counter[0])
 
 
 FREED = (
@@ -91,24 +121,35 @@ FREED = (
 )
 
 
-def saved_values(node: Node) -> tuple[Any, ...]:
-    """Return what a node saved; RuntimeError when it was freed, or changed in place since."""
-    saved = node.saved
-    if saved is None:
+def saved_values(node: Node, as_arrays: bool = False) -> list[Any]:
+    """Return what a node saved; RuntimeError when it was freed, or changed in place since.
+
+    An input is a tensor unless `as_arrays`; an output is an array.
+    """
+    if node.saved is None:
         raise RuntimeError(FREED)
-    for value, version in zip(saved, node.versions):
-        if version >= 0 and value._counter[0] != version:
-            raise RuntimeError(_modified(value, version))
-    return saved
+    values = []
+    for kept in node.saved:
+        if kept is None:
+            values.append(None)
+            continue
+        value, counter, version = kept
+        if counter is not None and counter[0] != version:
+            raise RuntimeError(_modified(node, value, counter[0], version))
+        values.append(value._a if as_arrays and isinstance(value, Tensor) else value)
+    return values
 
 
-def _modified(value: Tensor, version: int) -> str:
-    fn = value._fn
-    of = "" if fn is None else f", which is output {value._out_nr} of {fn.name()},"
+def _modified(node: Node, value: Any, now: int, version: int) -> str:
+    if isinstance(value, Tensor):
+        edge = value._edge
+    else:  # an output of the node itself
+        edge, value = (node, 0), wrap(value)
+    of = "" if edge is None else f", which is output {edge[1]} of {edge[0].name()},"
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[{type_name(value)} {list(value._a.shape)}]{of} is at version {value._version}; expected version {version} "
-        "instead. Hint: enable anomaly detection to find the operation that failed to compute its gradient, with "
+        f"[{type_name(value)} {list(value._a.shape)}]{of} is at version {now}; expected version {version} instead. Hint: "
+        "enable anomaly detection to find the operation that failed to compute its gradient, with "
         "torch.autograd.set_detect_anomaly(True)."
     )
 

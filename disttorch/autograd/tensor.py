@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from disttorch.autograd import grad_mode
+from disttorch.autograd.grad_mode import inference_threads, mode
 from disttorch.autograd.hooks import Hooks, RemovableHandle, add_hook
 from disttorch.autograd.node import Node
 from disttorch.backends import device_of
@@ -25,18 +25,18 @@ new = object.__new__
 class Tensor:
     """A multi-dimensional array that remembers how it was computed.
 
-    The memory is `_a`, a NumPy array on the CPU. `_counter` is a one-element list with the number of in-place
-    changes, shared by a tensor, its views and what `detach` returns; None marks an inference tensor.
+    The memory is `_a`, a NumPy array on the CPU. `_edge` is (the node that made it, which of its outputs it is), None
+    for a leaf. `_counter` is a one-element list with the number of in-place changes, shared by a tensor, its views and
+    what `detach` returns; None marks an inference tensor.
     """
 
     __slots__ = (
-        "__dict__", "__weakref__", "_a", "_counter", "_fn", "_grad", "_out_nr", "_requires_grad", "_view",
+        "__dict__", "__weakref__", "_a", "_counter", "_edge", "_grad", "_requires_grad", "_view",
     )  # fmt: skip
 
     _a: Any
     _requires_grad: bool
-    _fn: Node | None
-    _out_nr: int
+    _edge: tuple[Node, int] | None
     _grad: Tensor | None
     _counter: list[int] | None
     _view: Any
@@ -44,7 +44,7 @@ class Tensor:
     __array_priority__ = 1000
     __hash__ = object.__hash__
 
-    if TYPE_CHECKING:  # the operators that `disttorch.tensor` binds
+    if TYPE_CHECKING:  # the operators that `disttorch._tensor` binds
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...
@@ -127,7 +127,7 @@ class Tensor:
                 "you can only change requires_grad flags of leaf variables. If you want to use a computed variable in a "
                 "subgraph that doesn't require differentiation use var_no_grad = var.detach()."
             )
-        if requires_grad and self._counter is None and not grad_mode.mode.inference:
+        if requires_grad and self._counter is None and not mode.inference:
             raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         self._requires_grad = bool(requires_grad)
         return self
@@ -137,12 +137,12 @@ class Tensor:
         """The operation that made the tensor; None for a leaf."""
         if self._view is not None:
             self._view.refresh(self)
-        return self._fn
+        return None if self._edge is None else self._edge[0]
 
     @property
     def output_nr(self) -> int:
         """Which output of `grad_fn` the tensor is."""
-        return self._out_nr
+        return 0 if self._edge is None else self._edge[1]
 
     @property
     def grad(self) -> Tensor | None:
@@ -187,7 +187,7 @@ class Tensor:
                 "detach_() cannot be called on these gradients. To fix this error, please refer to the "
                 "Optimizer.zero_grad() function in torch/optim/optimizer.py as a solution."
             )
-        self._fn, self._out_nr, self._requires_grad = None, 0, False
+        self._edge, self._requires_grad = None, False
         return self
 
     def backward(
@@ -215,14 +215,14 @@ class Tensor:
         """Call `hook(grad)` when the gradient of this tensor is known; what it returns replaces the gradient."""
         if not self.requires_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        owner = self._own_hooks() if self._fn is None else self._fn.own_hooks()
-        return add_hook(owner.on_gradient(self._out_nr), hook)
+        owner = self._own_hooks() if self._edge is None else self._edge[0].own_hooks()
+        return add_hook(owner.on_gradient(self.output_nr), hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> RemovableHandle:
         """Call `hook(leaf)` as soon as this leaf's `.grad` is complete, while backward goes on elsewhere."""
         if not self.requires_grad:
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-        if self._fn is not None:
+        if self._edge is not None:
             raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
         return add_hook(self._own_hooks().accumulated, hook)
 
@@ -230,14 +230,15 @@ class Tensor:
         """Keep `.grad` of this non-leaf tensor in the next backward passes."""
         if not self.requires_grad:
             raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-        if self._fn is not None:
-            self._fn.own_hooks().retained[self._out_nr] = weakref.ref(self)
+        if self._edge is not None:
+            node, output = self._edge
+            node.own_hooks().retained[output] = weakref.ref(self)
 
     @property
     def retains_grad(self) -> bool:
         """Whether `retain_grad` was called on this non-leaf tensor."""
-        hooks = None if self._fn is None else self._fn.hooks
-        return hooks is not None and self._out_nr in hooks.retained
+        hooks = None if self._edge is None else self._edge[0].hooks
+        return hooks is not None and self.output_nr in hooks.retained
 
 
 def wrap(array: Any, cls: type[Tensor] = Tensor) -> Tensor:
@@ -245,12 +246,11 @@ def wrap(array: Any, cls: type[Tensor] = Tensor) -> Tensor:
     out = new(cls)
     out._a = array
     out._requires_grad = False
-    out._fn = None
-    out._out_nr = 0
+    out._edge = None
     out._grad = None
     out._view = None
     out._counter = [0]
-    if grad_mode.inference_depth and grad_mode.mode.inference:
+    if inference_threads and mode.inference:
         out._counter = None
     return out
 
@@ -264,7 +264,7 @@ def alias(tensor: Tensor) -> Tensor:
     """Return another tensor object for the same memory, version and place in the graph."""
     out = wrap(tensor._a)
     out._counter = tensor._counter
-    out._fn, out._out_nr, out._requires_grad = tensor._fn, tensor._out_nr, tensor._requires_grad
+    out._edge, out._requires_grad = tensor._edge, tensor._requires_grad
     return out
 
 

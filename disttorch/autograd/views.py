@@ -25,19 +25,18 @@ class View:
         self.base = base
         self.chain = chain
         self.kind = kind
-        self.seen = base._fn
+        self.seen = base._edge
 
     def refresh(self, tensor: Tensor) -> None:
         """Give `tensor`, whose view this is, a `grad_fn` that is true after in-place changes of the base."""
-        if self.base._fn is self.seen:
+        if self.base._edge is self.seen:
             return
-        self.seen = self.base._fn
+        self.seen = self.base._edge
         with grad_mode.enable_grad():
             replayed = self.base
             for op, output, attrs in self.chain:
                 replayed = op.replay(replayed, output, attrs)
-        tensor._fn, tensor._out_nr = replayed._fn, replayed._out_nr
-        tensor._requires_grad = replayed._requires_grad
+        tensor._edge, tensor._requires_grad = replayed._edge, replayed._requires_grad
 
 
 def make_view(input: Tensor, array: Any, op: Any, attrs: tuple[Any, ...], output: int = 0, several: bool = False) -> Tensor:
@@ -71,13 +70,13 @@ def check_inplace(tensor: Tensor) -> None:
         return
     view = tensor._view
     if view is None:
-        if tensor._requires_grad and tensor._fn is None:
+        if tensor._requires_grad and tensor._edge is None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         return
     view.refresh(tensor)
     if not (tensor._requires_grad or view.base._requires_grad):
         return
-    if view.base._requires_grad and view.base._fn is None:
+    if view.base._requires_grad and view.base._edge is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     if view.kind == MADE_WITHOUT_GRAD:
         raise RuntimeError(
@@ -87,9 +86,9 @@ def check_inplace(tensor: Tensor) -> None:
             "you want the inplace to be tracked)."
         )
     if view.kind == ONE_OF_SEVERAL:
-        name = "" if tensor._fn is None else tensor._fn.name()
+        name = "" if tensor._edge is None else tensor._edge[0].name()
         raise RuntimeError(
-            f"Output {tensor._out_nr} of {name} is a view and is being modified inplace. This view is the output of a "
+            f"Output {tensor.output_nr} of {name} is a view and is being modified inplace. This view is the output of a "
             "function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
             "should replace the inplace operation by an out-of-place one."
         )

@@ -170,7 +170,7 @@ class Stream:
         check.require_floating(kind, "normal_")
         result = np.empty(shape, kind)
         if contiguous and result.size >= 16:
-            with self._lock, np.errstate(over="ignore", invalid="ignore"):
+            with self._lock:
                 self._fill_normal(result.reshape(-1), mean, std)
         else:
             values = kernels.fused64(self._serial_normal(result.size), std, mean)
@@ -369,7 +369,7 @@ class Stream:
         make = kernels.normal_blocks64 if kind == np.float64 else kernels.normal_blocks32
 
         def convert(words: kernels.Words) -> Array:
-            return make(words, mean, std).astype(kind, copy=False)
+            return kernels.narrow(make(words, mean, std), kind)
 
         rest = flat.size % 16
         self._fill(flat[: flat.size - rest], per, convert)

@@ -70,6 +70,7 @@ def _split(x: Any) -> tuple[Any, Any]:
     return high, x - high
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def fused64(x: Float64, factor: float, addend: float) -> Float64:
     """Return x * factor + addend with one rounding, in float64 (after Boldo and Melquiond, 2008).
 
@@ -85,8 +86,10 @@ def fused64(x: Float64, factor: float, addend: float) -> Float64:
     return total + _sum_to_odd(rest, residue)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def fused32(x: Float32, factor: float, addend: float) -> Float32:
-    """Return x * factor + addend with one rounding, in float32; the scalars are float32 numbers."""
+    """Return x * factor + addend with one rounding, in float32 (so are the scalars, first)."""
+    factor, addend = float(np.float32(factor)), float(np.float32(addend))
     product = x.astype(np.float64) * factor
     exact = product + addend if addend == 0.0 else _sum_to_odd(product, addend)
     return exact.astype(np.float32)
@@ -113,12 +116,12 @@ def exp(x: Float64, exact: bool = True) -> Float64:
     return result
 
 
-def narrow(values: Float64, kind: np.dtype) -> NDArray[Any]:
-    """Return float64 values in a floating type; the half types are reached by way of float32."""
-    if kind == np.float64:
+def narrow(values: Float64 | Float32, kind: np.dtype) -> NDArray[Any]:
+    """Return values in an equal or narrower floating type, the half types by way of float32."""
+    if kind == values.dtype:
         return values
     with np.errstate(over="ignore"):
-        return values.astype(np.float32).astype(kind, copy=False)
+        return values.astype(np.float32, copy=False).astype(kind, copy=False)
 
 
 def integers_to(values: Int64, kind: np.dtype) -> NDArray[Any]:
@@ -163,7 +166,7 @@ def normal_blocks32(words: Words, mean: float, std: float) -> Float32:
     result = np.empty(u.shape, np.float32)
     result[:, 0] = radius * cosine
     result[:, 1] = radius * sine
-    return fused32(result.ravel(), float(np.float32(std)), float(np.float32(mean)))
+    return fused32(result.ravel(), std, mean)
 
 
 def _constants(*values: float) -> tuple[float, ...]:

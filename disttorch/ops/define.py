@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd import grad_mode
-from disttorch.autograd.record import record
+from disttorch.autograd.record import record, record_pointwise
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import make_view
 from disttorch.backends import backend_of
@@ -36,10 +36,13 @@ def expect_tensor(value: Any, function: str, argument: str = "input") -> Tensor:
     raise TypeError(f"{function}(): argument '{argument}' must be Tensor, not {type(value).__name__}")
 
 
-def _on_arrays(kernel: Kernel) -> Callable[..., Any]:
+def _on_arrays(op: Operator) -> Callable[..., Any]:
+    kernel, variadic = op.kernel, op.variadic
+
     @functools.wraps(kernel)
     def on_arrays(first: Any, *rest: Any) -> Any:
-        return kernel(np if type(first) is ndarray else backend_of(first).namespace, first, *rest)
+        one = first[0] if variadic else first
+        return kernel(np if type(one) is ndarray else backend_of(one).namespace, first, *rest)
 
     return on_arrays
 
@@ -59,11 +62,11 @@ def unary(*, float_result: bool = False, name: str = "", grad_name: str = "") ->
                 a = a.astype(dtypes.get_default_dtype().numpy)
             y = kernel(np if type(a) is ndarray else backend_of(a).namespace, a)
             result = wrap(y if type(y) is type(a) else np.asarray(y))
-            if (input._requires_grad or input._view is not None) and _mode.enabled:
-                record(op, (input,), (result,), ())
+            if (input._requires_grad or input._view is not None) and op.rules and _mode.enabled:
+                record_pointwise(op, input, None, result)
             return result if out is None else write_out(out, result, label)
 
-        return _finish(op, kernel, function)
+        return _finish(op, function)
 
     return decorate
 
@@ -79,13 +82,14 @@ def binary(*, float_result: bool = False, name: str = "", grad_name: str = "") -
             if type(input) is not Tensor:
                 return promoted(input, other, out)
             a = input._a
-            kind = a.dtype.kind
             if type(other) is Tensor:
                 b = other._a
-                if a.dtype is not b.dtype or type(a) is not type(b) or (float_result and kind in "biu"):
+                if a.dtype is not b.dtype or type(a) is not type(b) or (float_result and a.dtype.kind in "biu"):
                     return promoted(input, other, out)
-            elif (type(other) is float or type(other) is int) and (kind == "f" or kind == "c"):
+                tracked = other._requires_grad or other._view is not None
+            elif (type(other) is float or type(other) is int) and a.dtype.kind in "fc":
                 b = other
+                tracked = False
             else:
                 return promoted(input, other, out)
             try:
@@ -93,12 +97,8 @@ def binary(*, float_result: bool = False, name: str = "", grad_name: str = "") -
             except ValueError:
                 raise broadcast_error(a, b) from None
             result = wrap(y if type(y) is type(a) else np.asarray(y))
-            if _mode.enabled and (
-                input._requires_grad
-                or input._view is not None
-                or (b is not other and (other._requires_grad or other._view is not None))
-            ):
-                record(op, (input, other), (result,), ())
+            if (tracked or input._requires_grad or input._view is not None) and op.rules and _mode.enabled:
+                record_pointwise(op, input, other, result)
             return result if out is None else write_out(out, result, label)
 
         def promoted(input: Any, other: Any, out: Tensor | None) -> Tensor:
@@ -108,11 +108,11 @@ def binary(*, float_result: bool = False, name: str = "", grad_name: str = "") -
             except ValueError:
                 raise broadcast_error(a, b) from None
             result = wrap(y if not isinstance(y, np.generic) else np.asarray(y))
-            if _mode.enabled:
+            if op.rules and _mode.enabled:
                 record(op, (input, other), (result,), ())
             return result if out is None else write_out(out, result, label)
 
-        return _finish(op, kernel, function)
+        return _finish(op, function)
 
     return decorate
 
@@ -195,7 +195,7 @@ def operator(
                 record(op, tensors, outs, attrs)
             return tuple(outs) if several else outs[0]
 
-        return _finish(op, kernel, function)
+        return _finish(op, function)
 
     return decorate
 
@@ -217,7 +217,7 @@ def view_operator(*, name: str = "", grad_name: str = "") -> Decorator:
                 record(op, (input,), outs, attrs)
             return tuple(outs) if several else outs[0]
 
-        return _finish(op, kernel, function)
+        return _finish(op, function)
 
     return decorate
 
@@ -234,9 +234,10 @@ def for_both(name: str) -> Decorator:
     return decorate
 
 
-def _finish(op: Operator, kernel: Kernel, function: Any) -> Any:
+def _finish(op: Operator, function: Any) -> Any:
+    kernel = op.kernel
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = kernel.__doc__
     function.__module__ = kernel.__module__
-    register(op, _on_arrays(kernel), function)
+    register(op, _on_arrays(op), function)
     return function

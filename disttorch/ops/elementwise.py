@@ -10,7 +10,7 @@ from typing import Any
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.ops.define import binary, for_both, unary
-from disttorch.ops.registry import traced
+from disttorch.ops.registry import both, traced
 
 # -- arithmetic ---------------------------------------------------------------------------------------------------
 
@@ -224,12 +224,21 @@ def _(F, g):
     return F.conj(g)
 
 
-@for_both("conj")
-def conj(F, input: Any) -> Any:
+def conj(input: Any) -> Any:
     """Return the complex conjugate; what is real is its own."""
     if isinstance(input, (int, float, complex)):
         return input.conjugate()
-    return F.conj_physical(input) if F.is_complex(input) else input
+    return conj_physical(input) if input._a.dtype.kind == "c" else input
+
+
+def _conj_array(a: Any) -> Any:
+    try:
+        return a.conjugate() if a.dtype.kind == "c" else a
+    except AttributeError:  # a Python number
+        return a.conjugate()
+
+
+both("conj", _conj_array, conj)
 
 
 @for_both("is_complex")

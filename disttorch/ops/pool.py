@@ -56,7 +56,7 @@ def _(F, g, x_shape, kernel, stride, padding, ceil_mode, count_include_pad, divi
 @operator(1)
 def avg_pool_grad(xp, g, shape, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
     """Return the gradient of average-pooling's input, of shape `shape`."""
-    return kernels_of(g).avg_pool_grad(g, shape, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+    return kernels_of(g).avg_pool_grad(g, shape, kernel, stride, padding, count_include_pad, divisor)
 
 
 @avg_pool_grad.vjp

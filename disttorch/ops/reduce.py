@@ -12,7 +12,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core import dtypes
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.elementwise import maximum, minimum
-from disttorch.ops.registry import traced
+from disttorch.ops.registry import raw, traced
 from disttorch.ops.shape import wrap_dim
 from disttorch.ops.write import write_out
 
@@ -71,6 +71,19 @@ def sum(
     return result if out is None else write_out(out, result, "sum")
 
 
+@operator(1, name="mean")
+def _mean(xp, x, dims, keepdim):
+    total = raw.sum(x, dims, keepdim)
+    count = _product(x.shape[d] for d in dims)
+    return total * x.dtype.type(1 / count) if count else total * x.dtype.type(float("nan"))
+
+
+@_mean.vjp
+def _(F, g, x_shape, dims, keepdim):
+    count = _product(x_shape[d] for d in dims)
+    return F.expand(spread(F, g, dims, keepdim) * (1 / count), x_shape)
+
+
 def mean(
     input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None, out: Tensor | None = None
 ) -> Tensor:
@@ -82,9 +95,7 @@ def mean(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
             f"{_name(input)}"
         )
-    dims = reduced_dims(dim, input._a.ndim)
-    count = _product(input._a.shape[d] for d in dims)
-    result = _sum(input, dims, keepdim) / (count or float("nan"))
+    result = _mean(input, reduced_dims(dim, input._a.ndim), keepdim)
     return result if out is None else write_out(out, result, "mean")
 
 
@@ -170,7 +181,7 @@ def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: 
     squares = centred * traced.conj(centred)
     if squares._a.dtype.kind == "c":
         squares = squares.real
-    return _sum(squares, dims, keepdim) / (max(count - correction, 0) or float("nan"))
+    return _sum(squares, dims, keepdim) / (count - correction if count > correction else float("nan"))
 
 
 def std(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1) -> Tensor:

@@ -62,11 +62,12 @@ class Operator:
         self.attrs = parameters[split:]
         self.differentiable = differentiable
         self.takes_out = "out" in _parameters(kernel)
-        self.rules: dict[int, tuple[Rule, list[tuple[int, int]]]] = {}
+        self.rules: dict[int, tuple[Rule, list[tuple[int, int]], list[int] | None]] = {}
         self.joint = False
         self.slots: list[int] = []
         self._slots_of_rule: dict[int, list[int]] = {}
         self._plans: dict[tuple[bool, ...], tuple[int | None, ...]] = {}
+        self.pointwise_plan: list[tuple[int | None, ...]] = [()] * 4
         self.function: Callable[..., Any] = kernel
 
     def vjp(self, *inputs: str | Rule) -> Any:
@@ -81,8 +82,12 @@ class Operator:
         getters = []
         for name in _parameters(rule)[2:]:
             getters.append(self._getter(name))
-        self.rules[index] = (rule, getters)
-        self._slots_of_rule[index] = [k for kind, k in getters if kind == _SAVED]
+        from_saved = [k for kind, k in getters if kind == _SAVED]
+        self.rules[index] = (rule, getters, from_saved if len(from_saved) == len(getters) else None)
+        self._slots_of_rule[index] = from_saved
+        if not self.variadic and len(self.inputs) <= 2 and not self.joint:
+            self._plans.clear()
+            self.pointwise_plan = [self.save_plan((m & 1 or None, m & 2 or None)[: len(self.inputs)]) for m in range(4)]
         return rule
 
     def _getter(self, name: str) -> tuple[int, int]:
@@ -121,25 +126,35 @@ class Operator:
 
     def backward(self, node: Node, g: Any, create_graph: bool) -> Sequence[Any]:
         """Return the gradients of a node's inputs."""
-        saved: Sequence[Any] = saved_values(node)
-        if create_graph:
-            saved = [v if s is None or s >= 0 else self._output(node, v, -1 - s) for v, s in zip(saved, self.slots)]
-        elif saved:
-            saved = [v._a if isinstance(v, Tensor) else v for v in saved]
+        saved: Sequence[Any] = ()
+        if node.saved or node.saved is None:
+            saved = saved_values(node, as_arrays=not create_graph)
+            if create_graph:
+                saved = [v if s >= 0 else self._output(node, e, -1 - s) for v, e, s in zip(saved, node.saved, self.slots)]
         F = traced if create_graph else raw
         if self.joint:
-            results = self._apply(0, F, g, saved, node)
+            rule, getters, _ = self.rules[0]
+            results = rule(F, g, *self._arguments(getters, saved, node))
             return results if isinstance(results, (tuple, list)) else (results,)
-        return [
-            None if edge is None else self._apply(i, F, g, saved, node) for i, edge in enumerate(node.edges)
-        ]
+        results = []
+        for index, edge in enumerate(node.edges):
+            if edge is None:
+                results.append(None)
+                continue
+            rule, getters, from_saved = self.rules.get(index) or self._no_rule(index)
+            if from_saved is None:
+                results.append(rule(F, g, *self._arguments(getters, saved, node)))
+            elif len(from_saved) == 1:
+                results.append(rule(F, g, saved[from_saved[0]]))
+            else:
+                results.append(rule(F, g, *[saved[k] for k in from_saved]))
+        return results
 
-    def _apply(self, index: int, F: Any, g: Any, saved: Sequence[Any], node: Node) -> Any:
-        try:
-            rule, getters = self.rules[index]
-        except KeyError:
-            raise RuntimeError(f"derivative for {self.name} with respect to '{self.inputs[index]}' is not implemented") from None
-        arguments = []
+    def _no_rule(self, index: int) -> Any:
+        raise RuntimeError(f"derivative for {self.name} with respect to '{self.inputs[index]}' is not implemented")
+
+    def _arguments(self, getters: Sequence[tuple[int, int]], saved: Sequence[Any], node: Node) -> list[Any]:
+        arguments: list[Any] = []
         for kind, k in getters:
             if kind == _SAVED:
                 arguments.append(saved[k])
@@ -151,14 +166,16 @@ class Operator:
                 arguments.append([_shape_at(edge) for edge in node.edges])
             else:
                 arguments.append(_shape_at(node.edges[k]))
-        return rule(F, g, *arguments)
+        return arguments
 
-    def _output(self, node: Node, saved: Tensor, k: int) -> Tensor:
+    def _output(self, node: Node, entry: Any, k: int) -> Tensor | None:
         """Return a saved output with its place in the graph, for a derivative that is itself recorded."""
-        out = wrap(saved._a)
-        out._counter = saved._counter
+        if entry is None:
+            return None
+        out = wrap(entry[0])
+        out._counter = entry[1]
         if self.differentiable is None or k < self.differentiable:
-            out._fn, out._out_nr, out._requires_grad = node, k, True
+            out._edge, out._requires_grad = (node, k), True
         return out
 
     def replay(self, tensor: Tensor, output: int, attrs: tuple[Any, ...]) -> Tensor:
@@ -175,7 +192,7 @@ def _shape_at(edge: Any) -> tuple[int, ...] | None:
     if edge is None:
         return None
     target, k = edge
-    return target.meta[k][0] if isinstance(target, Node) else target._a.shape
+    return target.meta_of(k)[0] if isinstance(target, Node) else target._a.shape
 
 
 def register(op: Operator, on_arrays: Callable[..., Any], on_tensors: Callable[..., Any]) -> None:

@@ -83,12 +83,12 @@ def rebase(target: Tensor, value: Tensor) -> None:
     """Make `target`, whose memory now holds `value`, the result of the operation that made `value`."""
     view = target._view
     if view is None:
-        target._fn, target._out_nr, target._requires_grad = value._fn, value._out_nr, value._requires_grad
+        target._edge, target._requires_grad = value._edge, value._requires_grad
         return
     base = view.base
     changed = wrap(base._a)
     record(traced.view_scatter.op, (alias(base), value), (changed,), (view.chain,))
-    base._fn, base._out_nr, base._requires_grad = changed._fn, changed._out_nr, changed._requires_grad
+    base._edge, base._requires_grad = changed._edge, changed._requires_grad
     view.refresh(target)
 
 
@@ -130,6 +130,6 @@ def write_directly(op: Any, input: Tensor, args: tuple[Any, ...]) -> Tensor:
     op.kernel(backend_of(a).namespace, a, *[x._a if isinstance(x, Tensor) else x for x in args], a)
     written(input)
     if node is not None:  # a saved result is the one after this write, a saved input the one before
-        node.versions = tuple([v + (s < 0 and v >= 0) for v, s in zip(node.versions, op.slots)])
+        node.saved = [e if e is None or s >= 0 else (*e[:2], e[2] + 1) for e, s in zip(node.saved, op.slots)]
         rebase(input, out)
     return input

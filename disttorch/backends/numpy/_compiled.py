@@ -1,6 +1,7 @@
 """The one door to the compiled kernels, which keeps Numba out of `import disttorch`.
 
-Modules named `_compiled_*` import Numba and compile on first use; the machine code is cached on disk.
+Modules named `_compiled_*` import Numba and compile on first use; the machine code is cached on
+disk.
 """
 
 from __future__ import annotations

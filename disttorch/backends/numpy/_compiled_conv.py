@@ -67,6 +67,15 @@ def _round_up(value: int, multiple: int) -> int:
 
 
 @njit(nogil=True)
+def _before(starts: np.ndarray, end: int) -> int:
+    """How many of the ascending `starts` are below `end`."""
+    count = starts.size
+    while count > 0 and starts[count - 1] >= end:
+        count -= 1
+    return count
+
+
+@njit(nogil=True)
 def _pack(
     source: np.ndarray,
     image: int,
@@ -94,7 +103,8 @@ def _pack(
                     at = (plane + r) * width
                     row = (first_row + r) * row_step + phases[phase, 0] - row_pad
                     if row < 0 or row >= height:
-                        buffer[at : at + width] = 0
+                        for j in range(width):
+                            buffer[at + j] = 0
                         continue
                     start = (line + row) * columns + shift
                     for j in range(low):
@@ -135,7 +145,7 @@ def _unpack(
     to_pitch: int,
     to_step: int,
 ) -> None:
-    """Copy `rows` by `columns` values, `pitch` and `step` apart, to where they are `to_...` apart."""
+    """Copy `rows` by `columns` values from `pitch` and `step` apart to `to_...` apart."""
     if step == LANES and to_step == 1 and pitch == columns * LANES and to_pitch == columns:
         rows, columns = 1, rows * columns
     for r in range(rows):
@@ -213,6 +223,42 @@ def _by_positions(
         few_positions(buffer, starts, v, offsets, weight, w_at, bias, b_at, out, out_step)
 
 
+@njit(nogil=True)
+def _unpack_block(
+    out: np.ndarray,
+    by_channels: bool,
+    length: int,
+    image: int,
+    images: int,
+    first_row: int,
+    rows: int,
+    channel: int,
+    geometry: np.ndarray,
+    target: np.ndarray,
+) -> None:
+    """Copy one block of channels from `out` to `target`: some rows of some images."""
+    width, plane = geometry[4], (geometry[7] + geometry[5]) * geometry[4]
+    out_w, row_step, column_step = geometry[9], geometry[12], geometry[13]
+    _, channels, height, columns = target.shape
+    flat, inside = target.reshape(-1), rows * out_w
+    left = min(LANES if by_channels else ROWS, channels - channel)
+    dense = out_w == columns and row_step == column_step == 1
+    if by_channels and left == LANES and dense and inside >= LANES:
+        for n in range(images):
+            start, line = n * inside * LANES, ((image + n) * channels + channel) * height
+            to = (line + first_row) * columns
+            _transpose(out, start, LANES, flat, to, height * columns, inside, True)
+        return
+    pitch, step = (out_w * LANES, LANES) if by_channels else (width, 1)
+    for o in range(left):
+        for n in range(images):
+            start = n * inside * LANES + o if by_channels else o * length + n * plane
+            line = ((image + n) * channels + channel + o) * height
+            to = (line + first_row * row_step + geometry[10]) * columns + geometry[11]
+            to_pitch = row_step * columns
+            _unpack(out, start, pitch, step, rows, out_w, flat, to, to_pitch, column_step)
+
+
 @njit(nogil=True, cache=True)
 def convolve(
     source: np.ndarray,
@@ -233,9 +279,8 @@ def convolve(
     planes at `offsets[t]`; `bias` may be empty. See `_Plan` in conv.py for the rest.
     """
     width, span, group, band = geometry[4], geometry[5], geometry[6], geometry[7]
-    out_h, out_w, row0, column0 = geometry[8], geometry[9], geometry[10], geometry[11]
-    row_step, column_step = geometry[12], geometry[13]
-    images, channels, height, columns = target.shape
+    out_h, out_w = geometry[8], geometry[9]
+    images, channels, _, _ = target.shape
     plane = (band + span) * width
     length = group * plane + LANES
     taps = sources.size
@@ -244,16 +289,16 @@ def convolve(
     block = LANES if by_channels else ROWS
     packed = _pack_weight(weight, row_stride, sources, channels, block)
     biases = np.zeros(_round_up(channels, block), dtype=weight.dtype)
-    biases[: bias.size] = bias
+    for o in range(bias.size):
+        biases[o] = bias[o]
     buffer = np.empty(phases.shape[0] * source.shape[1] * group * plane + LANES, weight.dtype)
     out = np.empty(places.size * LANES if by_channels else ROWS * length, dtype=weight.dtype)
-    flat = target.reshape(-1)
     for n0 in range(0, images, group):
         count = min(group, images - n0)
         for r0 in range(0, out_h, band):
             rows = min(band, out_h - r0)
             _pack(source, n0, count, r0, rows + span, phases, geometry, buffer)
-            runs = np.searchsorted(starts, (count - 1) * plane + (rows - 1) * width + out_w)
+            runs = _before(starts, (count - 1) * plane + (rows - 1) * width + out_w)
             for o0 in range(0, channels, block):
                 at = o0 * taps
                 if by_channels:
@@ -264,30 +309,7 @@ def convolve(
                     _by_positions(
                         buffer, starts, runs, offsets, packed, at, biases, o0, out, length
                     )
-                whole = by_channels and channels - o0 >= LANES and row_step == column_step == 1
-                if whole and out_w == columns and rows * out_w >= LANES:
-                    for n in range(count):
-                        line = ((n0 + n) * channels + o0) * height + r0
-                        _transpose(
-                            out, n * rows * out_w * LANES, LANES,
-                            flat, line * columns, height * columns, rows * out_w, True,
-                        )  # fmt: skip
-                    continue
-                for o in range(min(block, channels - o0)):
-                    for n in range(count):
-                        line = ((n0 + n) * channels + o0 + o) * height + r0 * row_step + row0
-                        to, pitch = line * columns + column0, row_step * columns
-                        if by_channels:
-                            start = n * rows * out_w * LANES + o
-                            _unpack(
-                                out, start, out_w * LANES, LANES, rows, out_w,
-                                flat, to, pitch, column_step,
-                            )  # fmt: skip
-                        else:
-                            start = o * length + n * plane
-                            _unpack(
-                                out, start, width, 1, rows, out_w, flat, to, pitch, column_step
-                            )
+                _unpack_block(out, by_channels, length, n0, count, r0, rows, o0, geometry, target)
 
 
 @njit(nogil=True)
@@ -303,7 +325,8 @@ def _pack_gradient(
 ) -> None:
     """Copy some rows of `g` [N, O, H, W] to `out`.
 
-    `strides` are those of the channel block, the channel within it, the image, the row and the column.
+    `strides` are those of the channel block, the channel within it, the image, the row and the
+    column.
     """
     _, channels, height, width = g.shape
     flat = g.reshape(-1)
@@ -337,8 +360,9 @@ def weight_gradient(
     places: np.ndarray,
     starts: np.ndarray,
     geometry: np.ndarray,
-) -> np.ndarray:
-    """Gradient [O, taps] of the weight for `g` [N, O, H, W], the gradient of the output."""
+    target: np.ndarray,
+) -> None:
+    """Fill `target` [O * taps] with the weight's gradient for `g` [N, O, H, W], the output's."""
     width, span, group, band = geometry[4], geometry[5], geometry[6], geometry[7]
     images, channels, out_h, out_w = g.shape
     taps, plane = offsets.size, (band + span) * width
@@ -353,7 +377,8 @@ def weight_gradient(
     gradient = np.zeros(_round_up(channels, block) * length, g.dtype)
     sums = np.zeros(_round_up(channels, block) * across, g.dtype)
     reads = np.zeros(across, np.int64)
-    reads[:taps] = offsets
+    for t in range(taps):
+        reads[t] = offsets[t]
     for n0 in range(0, images, group):
         count = min(group, images - n0)
         for r0 in range(0, out_h, band):
@@ -364,9 +389,10 @@ def weight_gradient(
             else:
                 strides = (length * ROWS, length, plane, width, 1)
                 if rows < band or count < group:
-                    gradient[:] = 0
+                    for j in range(gradient.size):
+                        gradient[j] = 0
             _pack_gradient(g, n0, count, r0, rows, block, gradient, strides)
-            runs = np.searchsorted(starts, (count - 1) * plane + (rows - 1) * width + out_w)
+            runs = _before(starts, (count - 1) * plane + (rows - 1) * width + out_w)
             for o0 in range(0, channels, block):
                 at = o0 * across
                 if by_channels:
@@ -382,7 +408,7 @@ def weight_gradient(
                             gradient, o0 * length, length, buffer, reads, t,
                             starts, runs, sums, at + t, across,
                         )  # fmt: skip
-    if by_channels:
-        blocks = sums.reshape(-1, across, LANES).transpose(0, 2, 1)
-        return np.ascontiguousarray(blocks).reshape(-1, across)[:channels, :taps].copy()
-    return sums.reshape(-1, across)[:channels, :taps].copy()
+    for o in range(channels):
+        for t in range(taps):
+            at = t * LANES + o % LANES if by_channels else o % ROWS * across + t
+            target[o * taps + t] = sums[o // block * block * across + at]

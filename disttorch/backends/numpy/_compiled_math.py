@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import float32, njit
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, float32, njit
 
+_intrinsic: Any = extending.intrinsic
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 _ROUND = float32(12582912.0)  # 1.5 * 2**23: adding it leaves the nearest integer in the low bits
 _LOG2_E = float32(1.4426950408889634)
@@ -15,11 +15,11 @@ _LN2_HIGH, _LN2_LOW = float32(0.693359375), float32(-2.12194440e-4)
 _LOWEST, _HIGHEST = float32(-104.0), float32(89.0)
 
 
-@intrinsic
-def _times_power(typing: Any, value: Any, rounded: Any) -> Any:
+@_intrinsic
+def _times_power(typing: Any, value: Any, rounded: Any) -> Any:  # noqa: ARG001
     """`value * 2**n` for `rounded = _ROUND + n`, in two steps so that 2**n itself may overflow."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         bits = builder.bitcast(args[1], _I32)
         n = builder.sub(bits, _I32(0x4B400000))
         half = builder.ashr(n, _I32(1))
@@ -32,11 +32,11 @@ def _times_power(typing: Any, value: Any, rounded: Any) -> Any:
     return float32(float32, float32), codegen
 
 
-@intrinsic
-def larger(typing: Any, a: Any, b: Any) -> Any:
+@_intrinsic
+def larger(typing: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
     """The larger of two numbers, either one if any is NaN: so that LLVM can reduce with it."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         flags = ("nnan", "nsz")
         first = builder.fcmp_ordered(">", args[0], args[1], flags=flags)
         return builder.select(first, args[0], args[1], flags=flags)
@@ -45,7 +45,7 @@ def larger(typing: Any, a: Any, b: Any) -> Any:
 
 
 @njit(nogil=True, fastmath={"contract"})
-def exp(x):
+def exp(x: Any) -> Any:
     """e**x of a float32, within 2 units in the last place; NaN stays NaN."""
     x = _HIGHEST if x > _HIGHEST else x
     x = _LOWEST if x < _LOWEST else x

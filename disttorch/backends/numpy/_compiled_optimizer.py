@@ -1,19 +1,27 @@
 """Optimizer updates in one pass over memory (imports Numba: load lazily).
 
-Factors come as Python floats and are taken to the parameter's dtype; `sign` is -1 to maximize, else 1.
+Factors come as Python floats and are taken to the parameter's dtype; `sign` is -1 to maximize, else
+1.
 """
 
 from __future__ import annotations
 
 from math import sqrt
 
+import numpy as np
 from numba import njit
 
 _CONTRACT = {"contract"}
 
 
 @njit(nogil=True, cache=True, fastmath=_CONTRACT, error_model="numpy")
-def sgd(param, grad, lr, decay, sign):
+def sgd(
+    param: np.ndarray,
+    grad: np.ndarray,
+    lr: float,
+    decay: float,
+    sign: float,
+) -> None:
     """`param -= lr * (sign * grad + decay * param)`."""
     kind = param.dtype.type
     lr, decay, sign = kind(lr), kind(decay), kind(sign)
@@ -22,7 +30,17 @@ def sgd(param, grad, lr, decay, sign):
 
 
 @njit(nogil=True, cache=True, fastmath=_CONTRACT, error_model="numpy")
-def sgd_momentum(param, grad, buffer, lr, momentum, fresh, decay, nesterov, sign):
+def sgd_momentum(
+    param: np.ndarray,
+    grad: np.ndarray,
+    buffer: np.ndarray,
+    lr: float,
+    momentum: float,
+    fresh: float,
+    decay: float,
+    nesterov: bool,
+    sign: float,
+) -> None:
     """SGD with `buffer = momentum * buffer + fresh * gradient`."""
     kind = param.dtype.type
     lr, momentum, fresh, decay, sign = (
@@ -41,8 +59,21 @@ def sgd_momentum(param, grad, buffer, lr, momentum, fresh, decay, nesterov, sign
 
 
 @njit(nogil=True, cache=True, fastmath=_CONTRACT, error_model="numpy")
-def adam(param, grad, average, square, lr, beta1, beta2, root, eps, decay, keep, sign):
-    """Adam; `root` is the square root of the second bias correction, `keep` shrinks the parameter first."""
+def adam(
+    param: np.ndarray,
+    grad: np.ndarray,
+    average: np.ndarray,
+    square: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    root: float,
+    eps: float,
+    decay: float,
+    keep: float,
+    sign: float,
+) -> None:
+    """Adam; `root` is the square root of the second bias correction, `keep` multiplies `param`."""
     kind = param.dtype.type
     lr, eps, decay, keep, sign = kind(lr), kind(eps), kind(decay), kind(keep), kind(sign)
     fresh1, beta2, fresh2, scale = kind(1 - beta1), kind(beta2), kind(1 - beta2), kind(1 / root)
@@ -56,7 +87,21 @@ def adam(param, grad, average, square, lr, beta1, beta2, root, eps, decay, keep,
 
 
 @njit(nogil=True, cache=True, fastmath=_CONTRACT, error_model="numpy")
-def amsgrad(param, grad, average, square, largest, lr, beta1, beta2, root, eps, decay, keep, sign):
+def amsgrad(
+    param: np.ndarray,
+    grad: np.ndarray,
+    average: np.ndarray,
+    square: np.ndarray,
+    largest: np.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    root: float,
+    eps: float,
+    decay: float,
+    keep: float,
+    sign: float,
+) -> None:
     """Adam with the largest second moment so far in the denominator."""
     kind = param.dtype.type
     lr, eps, decay, keep, sign = kind(lr), kind(eps), kind(decay), kind(keep), kind(sign)
@@ -73,7 +118,19 @@ def amsgrad(param, grad, average, square, largest, lr, beta1, beta2, root, eps, 
 
 
 @njit(nogil=True, cache=True, fastmath=_CONTRACT, error_model="numpy")
-def rmsprop(param, grad, square, average, buffer, lr, alpha, eps, decay, momentum, sign):
+def rmsprop(
+    param: np.ndarray,
+    grad: np.ndarray,
+    square: np.ndarray,
+    average: np.ndarray,
+    buffer: np.ndarray,
+    lr: float,
+    alpha: float,
+    eps: float,
+    decay: float,
+    momentum: float,
+    sign: float,
+) -> None:
     """RMSprop; `average` (centered) and `buffer` (momentum) are empty where unused."""
     kind = param.dtype.type
     lr, eps, decay, sign, momentum = kind(lr), kind(eps), kind(decay), kind(sign), kind(momentum)

@@ -7,8 +7,16 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True)
-def max_pool(x, kernel, stride, padding, dilation, y, indices):
-    """Maximum of each window of the planes `x` [P, H, W], and its index, into `y`, `indices` [P, h, w]."""
+def max_pool(
+    x: np.ndarray,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    y: np.ndarray,
+    indices: np.ndarray,
+) -> None:
+    """Maximum of each window of `x` [P, H, W], and its index, into `y` and `indices` [P, h, w]."""
     height, width = x.shape[1], x.shape[2]
     for plane in range(x.shape[0]):
         for i in range(y.shape[1]):
@@ -32,7 +40,7 @@ def max_pool(x, kernel, stride, padding, dilation, y, indices):
 
 
 @njit(nogil=True, cache=True)
-def max_pool_2x2(x, y, indices):
+def max_pool_2x2(x: np.ndarray, y: np.ndarray, indices: np.ndarray) -> None:
     """`max_pool` for windows of 2 by 2 side by side, which LLVM turns into vector code."""
     width = x.shape[2]
     for plane in range(x.shape[0]):
@@ -59,7 +67,7 @@ def max_pool_2x2(x, y, indices):
 
 
 @njit(nogil=True, cache=True)
-def scatter(g, indices, out):
+def scatter(g: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
     """Add each `g` [P, n] to `out` [P, plane] at its index."""
     for plane in range(g.shape[0]):
         row = out[plane]

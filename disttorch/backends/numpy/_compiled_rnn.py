@@ -11,24 +11,34 @@ _ONE, _TWO = np.float32(1), np.float32(2)
 
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy")
-def _sigmoid(row, more, bias):
+def _sigmoid(row: np.ndarray, more: np.ndarray, bias: np.ndarray) -> None:
     """`sigmoid(row + more + bias)` in place."""
     for j in range(row.size):
         row[j] = _ONE / (_ONE + exp(-(row[j] + more[j] + bias[j])))
 
 
 @njit(nogil=True, fastmath={"contract"}, error_model="numpy")
-def _tanh(row, more, bias):
+def _tanh(row: np.ndarray, more: np.ndarray, bias: np.ndarray) -> None:
     """`tanh(row + more + bias)` in place."""
     for j in range(row.size):
         row[j] = _ONE - _TWO / (_ONE + exp(_TWO * (row[j] + more[j] + bias[j])))
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-def step(z, bias, gates, c, cell, squashed, output):
-    """Add `z` [N, 4H] and `bias` [4H] to `gates`, squash them in place, fill cell, its tanh and output.
+def step(
+    z: np.ndarray,
+    bias: np.ndarray,
+    gates: np.ndarray,
+    c: np.ndarray,
+    cell: np.ndarray,
+    squashed: np.ndarray,
+    output: np.ndarray,
+) -> None:
+    """Add `z` [N, 4H] and `bias` [4H] to `gates`, squash them in place, fill cell, its tanh and
+    output.
 
-    The loops are kept apart so that each has few enough arrays for LLVM to check that they do not overlap.
+    The loops are kept apart so that each has few enough arrays for LLVM to check that they do not
+    overlap.
     """
     hidden = c.shape[1]
     for n in range(c.shape[0]):
@@ -47,8 +57,16 @@ def step(z, bias, gates, c, cell, squashed, output):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def step_grad(dz, dh, more, dc, gates, before, squashed):
-    """Fill `dz` [N, 4H] for the output gradient `dh + more`; take `dc` [N, H] one step back in place."""
+def step_grad(
+    dz: np.ndarray,
+    dh: np.ndarray,
+    more: np.ndarray,
+    dc: np.ndarray,
+    gates: np.ndarray,
+    before: np.ndarray,
+    squashed: np.ndarray,
+) -> None:
+    """Fill `dz` [N, 4H] for the output gradient `dh + more`; take `dc` [N, H] one step back."""
     hidden = dh.shape[1]
     for n in range(dh.shape[0]):
         row, out = gates[n], dz[n]

@@ -13,7 +13,7 @@ _SUM = {"reassoc", "contract", "nsz"}
 
 
 @njit(nogil=True, fastmath=_SUM)
-def _largest(row):
+def _largest(row: np.ndarray) -> float:
     """Maximum of a row; a NaN may be missed, as it makes the row's sum NaN anyway."""
     largest = row[0]
     for j in range(1, row.size):
@@ -22,7 +22,7 @@ def _largest(row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
-def softmax(x, y):
+def softmax(x: np.ndarray, y: np.ndarray) -> None:
     """Softmax of each row of `x` into `y`."""
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
@@ -38,7 +38,7 @@ def softmax(x, y):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
-def softmax_grad(g, y, out):
+def softmax_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     """Input gradient of each row of `softmax` into `out`."""
     for i in range(g.shape[0]):
         grad, row, to = g[i], y[i], out[i]
@@ -50,7 +50,7 @@ def softmax_grad(g, y, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
-def log_softmax(x, y):
+def log_softmax(x: np.ndarray, y: np.ndarray) -> None:
     """Log-softmax of each row of `x` into `y`."""
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
@@ -64,7 +64,7 @@ def log_softmax(x, y):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
-def log_softmax_grad(g, y, out):
+def log_softmax_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     """Input gradient of each row of `log_softmax` into `out`."""
     for i in range(g.shape[0]):
         grad, row, to = g[i], y[i], out[i]
@@ -76,10 +76,17 @@ def log_softmax_grad(g, y, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def nll(log_prob, target, weight, ignore_index, losses):
-    """Loss summed over `target` [N, inner], summed weights, and a target out of range (else -1).
+def nll(
+    log_prob: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    ignore_index: int,
+    losses: np.ndarray,
+) -> tuple[float, float, bool, int]:
+    """Summed loss, summed weights, whether a target is out of range, and that target.
 
-    `log_prob` is [N, C, inner]; `weight` [C] may be empty; each loss goes to `losses` [N, inner] unless empty.
+    `log_prob` is [N, C, inner], `target` [N, inner]; `weight` [C] may be empty. Each loss goes to
+    `losses` [N, inner] unless that is empty.
     """
     summed, total = 0.0, 0.0
     classes = log_prob.shape[1]
@@ -100,8 +107,18 @@ def nll(log_prob, target, weight, ignore_index, losses):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def nll_grad(g, divisor, target, weight, ignore_index, out):
-    """Scatter the gradient of each loss, `g` [N, inner] or one value, into zeroed `out` [N, C, inner]."""
+def nll_grad(
+    g: np.ndarray,
+    divisor: float,
+    target: np.ndarray,
+    weight: np.ndarray,
+    ignore_index: int,
+    out: np.ndarray,
+) -> tuple[bool, int]:
+    """Scatter the gradient of each loss into zeroed `out` [N, C, inner].
+
+    `g` is [N, inner], or [1, 1] for all. Returns whether a target is out of range, and that target.
+    """
     classes = out.shape[1]
     for n in range(target.shape[0]):
         for k in range(target.shape[1]):

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+import llvmlite.binding  # type: ignore[import-untyped]
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, types
 
+_intrinsic: Any = extending.intrinsic
 _AVX512 = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 LANES = 16 if _AVX512 else 8
 PLACES = 24 if _AVX512 else 12
@@ -86,13 +86,42 @@ def _loop(builder: Any, count: Any, carried: list[Any], body: Callable) -> list[
     return results
 
 
-@intrinsic
-def channel_tile(typing, buffer, places, first, offsets, count, weight, w_at, start, s_at, s_step, out, out_at):  # noqa: ARG001, E501  # fmt: skip
-    """LANES channels at PLACES places: `out[p] = start[p] + sum over t < count of weight[t] * read`.
+@_intrinsic
+def channel_tile(
+    typing: Any,  # noqa: ARG001
+    buffer: Any,
+    places: Any,
+    first: Any,
+    offsets: Any,
+    count: Any,
+    weight: Any,
+    w_at: Any,
+    start: Any,
+    s_at: Any,
+    s_step: Any,
+    out: Any,
+    out_at: Any,
+) -> Any:
+    """LANES channels at PLACES places: `out[p] = start[p] + sum over t < count of weight[t] *
+    read`.
 
-    `read` is `buffer[places[first + p] + offsets[t]]`; rows of `weight` and `out` have LANES floats.
+    `read` is `buffer[places[first + p] + offsets[t]]`; rows of `weight` and `out` have LANES
+    floats.
     """
-    parameters = (buffer, places, first, offsets, count, weight, w_at, start, s_at, s_step, out, out_at)  # noqa: E501  # fmt: skip
+    parameters = (
+        buffer,
+        places,
+        first,
+        offsets,
+        count,
+        weight,
+        w_at,
+        start,
+        s_at,
+        s_step,
+        out,
+        out_at,
+    )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         x, where, off, w, s, y = (
@@ -120,8 +149,20 @@ def channel_tile(typing, buffer, places, first, offsets, count, weight, w_at, st
 def _position_tile(vectors: int) -> Any:
     """Intrinsic for ROWS channels at `vectors` runs of LANES positions."""
 
-    @intrinsic
-    def tile(typing, buffer, starts, first, offsets, weight, w_at, bias, b_at, out, out_step):  # noqa: ARG001  # fmt: skip
+    @_intrinsic
+    def tile(
+        typing: Any,  # noqa: ARG001
+        buffer: Any,
+        starts: Any,
+        first: Any,
+        offsets: Any,
+        weight: Any,
+        w_at: Any,
+        bias: Any,
+        b_at: Any,
+        out: Any,
+        out_step: Any,
+    ) -> Any:
         """`out[r, p] = bias[r] + sum over t of weight[t, r] * buffer[p + offsets[t]]`."""
         parameters = (buffer, starts, first, offsets, weight, w_at, bias, b_at, out, out_step)
 
@@ -161,9 +202,23 @@ def _position_tile(vectors: int) -> Any:
 many_positions, few_positions = _position_tile(COLUMNS), _position_tile(1)
 
 
-@intrinsic
-def gradient_tile(typing, g, g_at, g_step, buffer, offsets, first, starts, count, out, out_at, out_step):  # noqa: ARG001, E501  # fmt: skip
-    """ROWS channels by COLUMNS taps: `out[r, c] += sum over positions of g[r, p] * buffer[p + o[c]]`.
+@_intrinsic
+def gradient_tile(
+    typing: Any,  # noqa: ARG001
+    g: Any,
+    g_at: Any,
+    g_step: Any,
+    buffer: Any,
+    offsets: Any,
+    first: Any,
+    starts: Any,
+    count: Any,
+    out: Any,
+    out_at: Any,
+    out_step: Any,
+) -> Any:
+    """ROWS channels by COLUMNS taps: `out[r, c] += sum over positions of g[r, p] * buffer[p +
+    o[c]]`.
 
     The positions are `count` runs of LANES from `starts` on.
     """
@@ -201,8 +256,14 @@ def gradient_tile(typing, g, g_at, g_step, buffer, offsets, first, starts, count
 def _move(lanes: int) -> Any:
     """Intrinsic that copies `lanes` floats."""
 
-    @intrinsic
-    def move(typing, source, source_at, target, target_at):  # noqa: ARG001
+    @_intrinsic
+    def move(
+        typing: Any,  # noqa: ARG001
+        source: Any,
+        source_at: Any,
+        target: Any,
+        target_at: Any,
+    ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             vector = ir.VectorType(_F32, lanes).as_pointer()
             x = _at(builder, _data(context, builder, signature, args, 0), args[1])
@@ -235,8 +296,16 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-@intrinsic
-def transpose_tile(typing, source, source_at, source_step, target, target_at, target_step):  # noqa: ARG001
+@_intrinsic
+def transpose_tile(
+    typing: Any,  # noqa: ARG001
+    source: Any,
+    source_at: Any,
+    source_step: Any,
+    target: Any,
+    target_at: Any,
+    target_step: Any,
+) -> Any:
     """Copy LANES by LANES floats, rows becoming columns; rows are `..._step` floats apart."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

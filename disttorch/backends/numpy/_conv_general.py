@@ -1,14 +1,15 @@
 """Convolution by unfolding and matrix product: any dtype, any number of spatial dimensions.
 
-`x` is unfolded to columns [N, groups, C/groups * prod(K), prod(out)], so that forward, input gradient
-and weight gradient are each one stacked matrix product. Images are taken a few at a time, which keeps
-the columns in cache.
+`x` is unfolded to columns [N, groups, C/groups * prod(K), prod(out)], so that forward, input
+gradient and weight gradient are each one stacked matrix product. Images are taken a few at a time,
+which keeps the columns in cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -120,5 +121,6 @@ def _columns(
         images = pad_spatial(x[part], padding, padding)
         columns = np.empty((len(images), channels, *kernel, *out_size), dtype=x.dtype)
         for offset, window in taps(kernel, out_size, stride, dilation):
-            columns[(slice(None), slice(None), *offset)] = images[window]
+            spot: tuple[Any, ...] = (slice(None), slice(None), *offset)
+            columns[spot] = images[window]
         yield part, columns.reshape(len(images), groups, depth, positions)

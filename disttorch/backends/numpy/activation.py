@@ -27,7 +27,7 @@ def relu_grad(g: np.ndarray, y: np.ndarray) -> np.ndarray:
         or not is_float(g.dtype)
         or not (g.flags.c_contiguous and y.flags.c_contiguous)
     ):
-        return np.where(y <= 0, g.dtype.type(0), g)
+        return np.where(y.astype(compute_dtype(y.dtype), copy=False) <= 0, g.dtype.type(0), g)
     out = np.empty_like(g)
     compiled("activation").relu_grad(g.reshape(-1), y.reshape(-1), out.reshape(-1))
     return out
@@ -35,12 +35,9 @@ def relu_grad(g: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """`1 / (1 + exp(-x))` elementwise, without overflow."""
-    if x.dtype == np.float32 and x.flags.c_contiguous:
-        out = np.empty_like(x)
-        compiled("activation").sigmoid(x.reshape(-1), out.reshape(-1))
-        return out
-    y = x.astype(compute_dtype(x.dtype), copy=False) * 0.5
-    y = np.tanh(y, out=y if y.ndim else None)
-    y *= 0.5
-    y += 0.5
-    return np.asarray(y, dtype=x.dtype)
+    source = np.ascontiguousarray(x, dtype=compute_dtype(x.dtype))
+    y = np.empty(x.shape, dtype=source.dtype)
+    kernels = compiled("activation")
+    function = kernels.sigmoid if source.dtype == np.float32 else kernels.sigmoid_double
+    function(source.reshape(-1), y.reshape(-1))
+    return y.astype(x.dtype, copy=False)

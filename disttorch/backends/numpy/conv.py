@@ -1,8 +1,8 @@
 """Convolution (cross-correlation, as in deep learning) and its two gradients, on NumPy arrays.
 
 Shapes: `x` [N, C, *S], `weight` [O, C/groups, *K], output [N, O, *out] with
-`out = floor((S + 2 * padding - dilation * (K - 1) - 1) / stride) + 1` in each of 1 to 3 spatial dimensions.
-`stride`, `padding` and `dilation` are tuples of one integer per spatial dimension.
+`out = floor((S + 2 * padding - dilation * (K - 1) - 1) / stride) + 1` in each of 1 to 3 spatial
+dimensions. `stride`, `padding` and `dilation` are tuples of one integer per spatial dimension.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from disttorch.backends.numpy._window import Sizes
 def output_size(
     spatial: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> Sizes:
-    """Spatial size of a convolution's output; RuntimeError where the kernel exceeds the padded input."""
+    """Spatial size of a convolution's output; RuntimeError for a kernel that exceeds the input."""
     sizes = tuple(
         (s + 2 * p - d * (k - 1) - 1) // t + 1
         for s, k, t, p, d in zip(spatial, kernel, stride, padding, dilation, strict=True)
@@ -89,13 +89,13 @@ class _Plan(NamedTuple):
     """What the compiled kernel needs to know of one convolution.
 
     `sources` [taps]: where each tap's weight lies, added to `channel * row_stride`.
-    `offsets` [taps and some]: where each tap reads, relative to the output position.
+    `offsets` [taps]: where each tap reads, relative to the output position.
     `phases` [n, 2]: the (row, column) residues of the source, modulo its steps, that any tap reads.
     `places`: packed positions of all outputs of a full buffer, padded to whole tiles.
-    `starts`: packed positions at which vectors of `_LANES` cover every output position.
-    `geometry`: row and column step of the source, row and column padding, width and additional rows of a
-    packed plane, images per group, output rows per band, output rows and columns, and first row,
-    first column, row step and column step of the target.
+    `starts`: packed positions at which vectors of LANES cover every output position.
+    `geometry`: row and column step of the source, row and column padding, width and additional rows
+    of a packed plane, images per group, output rows per band, output rows and columns, and first
+    row, first column, row step and column step of the target.
     """
 
     row_stride: int
@@ -184,10 +184,18 @@ def _weight_grad_direct(
         _pair(padding, 0),
         _pair(dilation, 1),
     )
-    result = compiled("conv").weight_gradient(
-        _image(g), _image(x), plan.offsets, plan.phases, plan.places, plan.starts, plan.geometry
+    grad = np.empty(weight_shape, dtype=g.dtype)
+    compiled("conv").weight_gradient(
+        _image(g),
+        _image(x),
+        plan.offsets,
+        plan.phases,
+        plan.places,
+        plan.starts,
+        plan.geometry,
+        grad.reshape(-1),
     )
-    return result.reshape(weight_shape)
+    return grad
 
 
 def _input_grad_direct(
@@ -249,8 +257,8 @@ def _input_grad_plans(
 ) -> list[_Plan]:
     """One plan for each residue of the input's positions modulo the stride that any tap reaches.
 
-    Input position i is read by the outputs (i + padding - dilation * k) / stride, where that is whole:
-    a convolution of the output gradient with the taps k of one residue, in reverse.
+    Input position i is read by the outputs (i + padding - dilation * k) / stride, where that is
+    whole: a convolution of the output gradient with the taps k of one residue, in reverse.
     """
     axes = [_residues(*a) for a in zip(kernel, size, stride, padding, dilation, strict=True)]
     plans = []
@@ -275,7 +283,7 @@ def _input_grad_plans(
 
 
 class _Residue(NamedTuple):
-    """Along one axis: the taps of one residue, where they read, and the input positions they make."""
+    """Along one axis: the taps of one residue, what they read, and the input positions."""
 
     taps: np.ndarray
     reads: np.ndarray
@@ -310,7 +318,7 @@ def _plan(
     first: Sizes,
     step: Sizes,
 ) -> _Plan:
-    """Lay out the packed planes for taps at `reads` of a padded source of [N, C] `source` planes."""
+    """Lay out the packed planes of `source` = (N, C) for taps that read at `reads`."""
     images, channels = source
     rows, columns = reads
     phases = [
@@ -349,16 +357,17 @@ def _plan(
 
 
 def _places(group: int, plane: int, band: int, width: int, columns: int) -> np.ndarray:
-    """Positions of all columns of all rows of all planes of a buffer, and zeros to fill up a tile."""
+    """Positions of all columns of all rows of all planes, and zeros to fill up a tile."""
     rows = np.arange(group)[:, None, None] * plane + np.arange(band)[:, None] * width
     places = (rows + np.arange(columns)).reshape(-1)
     return np.pad(places, (0, -places.size % compiled("conv").PLACES))
 
 
 def _cover(group: int, plane: int, band: int, width: int, columns: int) -> np.ndarray:
-    """Starts of the fewest runs of LANES positions that cover all rows of all planes of a buffer."""
+    """Starts of the fewest runs of LANES positions that cover all rows of all planes."""
     lanes = compiled("conv").LANES
-    starts, end = [], 0
+    starts: list[int] = []
+    end = 0
     for image in range(group):
         for row in range(band):
             first = image * plane + row * width

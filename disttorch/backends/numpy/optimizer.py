@@ -1,7 +1,7 @@
 """In-place optimizer updates of one parameter array, PyTorch's formulas in PyTorch's order.
 
-All arrays of a call have the parameter's shape and dtype. Nothing is returned: parameter and state are
-updated in place.
+All arrays of a call have the parameter's shape and dtype. Nothing is returned: parameter and state
+are updated in place.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def sgd(
 ) -> None:
     """Stochastic gradient descent, optionally with (Nesterov) momentum (Sutskever et al., 2013).
 
-    `momentum_buffer` is needed where `momentum` is not 0; `first` says that it holds nothing yet, so
-    that the gradient is copied into it undampened.
+    `momentum_buffer` is needed where `momentum` is not 0; `first` says that it holds nothing yet,
+    so that the gradient is copied into it undampened.
     """
     heavy = momentum_buffer is not None and momentum != 0
     arrays = _flat(param, grad, momentum_buffer if heavy else None)
@@ -164,10 +164,11 @@ def _flat(param: np.ndarray, *others: np.ndarray | None) -> list[np.ndarray] | N
     dtype = param.dtype
     if not is_float(dtype):
         return None
-    views = []
-    for a in (param, *others):
+    views: list[np.ndarray] = []
+    arrays: tuple[np.ndarray | None, ...] = (param, *others)
+    for a in arrays:
         if a is None:
-            views.append(_EMPTY[dtype.itemsize])
+            views.append(_EMPTY[dtype.char])
         elif a.dtype == dtype and a.flags.c_contiguous:
             views.append(a if a.ndim == 1 else a.reshape(-1))
         else:
@@ -175,4 +176,4 @@ def _flat(param: np.ndarray, *others: np.ndarray | None) -> list[np.ndarray] | N
     return views
 
 
-_EMPTY = {4: np.empty(0, dtype=np.float32), 8: np.empty(0, dtype=np.float64)}
+_EMPTY: dict[str, np.ndarray] = {kind: np.empty(0, dtype=kind) for kind in "fd"}

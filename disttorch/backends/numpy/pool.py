@@ -1,6 +1,7 @@
 """Max and average pooling with their gradients over 1 to 3 spatial dimensions, on NumPy arrays.
 
-`x` is [N, C, *S]; `kernel`, `stride`, `padding` and `dilation` are tuples of one integer per spatial dimension.
+`x` is [N, C, *S]; `kernel`, `stride`, `padding` and `dilation` are tuples of one integer per
+spatial dimension.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ def output_size(
 ) -> Sizes:
     """Spatial size of a pooling's output.
 
-    With `ceil_mode` a last window may hang over the right edge, but must start inside the input or its
-    left padding. RuntimeError where the output would be empty.
+    With `ceil_mode` a last window may hang over the right edge, but must start inside the input or
+    its left padding. RuntimeError where the output would be empty.
     """
     sizes = []
     for s, k, t, p, d in zip(spatial, kernel, stride, padding, dilation, strict=True):
@@ -46,8 +47,9 @@ def max_pool(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Maximum of each window of `x` [N, C, *S], and where it is.
 
-    Returns `(y, indices)`, both [N, C, *out]; `indices` is int64, flat over the input's spatial plane.
-    Of equal values the first in row-major order counts; the last NaN wins over everything, as in PyTorch.
+    Returns `(y, indices)`, both [N, C, *out]; `indices` is int64, flat over the input's spatial
+    plane. Of equal values the first in row-major order counts; the last NaN wins over everything,
+    as in PyTorch.
     """
     size = output_size(x.shape[2:], kernel, stride, padding, dilation, ceil_mode)
     if len(size) > 2 or not is_float(x.dtype):
@@ -125,7 +127,7 @@ def avg_pool_grad(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> np.ndarray:
-    """Gradient of `avg_pool`'s input, of shape `input_shape`, for the output gradient `g` [N, C, *out]."""
+    """Gradient of `avg_pool`'s input, of shape `input_shape`, for the gradient `g` [N, C, *out]."""
     spatial, size, dilation = input_shape[2:], g.shape[2:], (1,) * len(kernel)
     dtype = compute_dtype(g.dtype)
     count = _window_counts(
@@ -157,7 +159,8 @@ def _max_pool_general(
     x: np.ndarray, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> tuple[np.ndarray, np.ndarray]:
     """`max_pool` for any dtype, one kernel position at a time."""
-    spatial = x.shape[2:]
+    dtype, spatial = x.dtype, x.shape[2:]
+    x = x.astype(compute_dtype(dtype), copy=False)
     after = _pad_after(spatial, kernel, size, stride, padding, dilation)
     lowest = _lowest(x.dtype)
     padded = pad_spatial(x, padding, after, lowest)
@@ -172,7 +175,7 @@ def _max_pool_general(
         better = ((value > y) | (value != value)) & inside
         np.copyto(y, value, where=better)
         np.copyto(indices, _flat_index(here, spatial), where=better)
-    return y, indices
+    return y.astype(dtype, copy=False), indices
 
 
 def _lowest(dtype: np.dtype) -> object:
@@ -199,7 +202,7 @@ def _inside(coordinates: list[np.ndarray], spatial: Sizes) -> np.ndarray:
 def _pad_after(
     spatial: Sizes, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
 ) -> Sizes:
-    """What to add after the input (negative: leave out) for the last window to end exactly there."""
+    """What to add after the input (negative: leave out) for the last window to end there."""
     return tuple(
         (o - 1) * t + d * (k - 1) + 1 - p - s
         for s, k, o, t, p, d in zip(spatial, kernel, size, stride, padding, dilation, strict=True)
@@ -218,7 +221,7 @@ def _window_counts(
     """Divisor of each window: a scalar array, or an int64 array of shape `size`."""
     if divisor_override is not None:
         return np.array(divisor_override, dtype=np.int64)
-    count = np.ones((), dtype=np.int64)
+    count: np.ndarray = np.ones((), dtype=np.int64)
     for s, k, o, t, p in zip(spatial, kernel, size, stride, padding, strict=True):
         start = np.arange(o) * t - p
         stop = np.minimum(start + k, s + p)

@@ -4,7 +4,8 @@ Gates in PyTorch's order i, f, g, o:
 
     i, f, o = sigmoid(...)    g = tanh(...)    c = f * c_prev + i * g    h = o * tanh(c)
 
-(Hochreiter and Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al., 2000.)
+(Hochreiter and Schmidhuber, Long Short-Term Memory, 1997, with the forget gate of Gers et al.,
+2000.)
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _step(
     squashed: np.ndarray,
     output: np.ndarray,
 ) -> None:
-    """Squash the summed `gates` [N, 4H] in place and fill one step's cell, its tanh and the output."""
+    """Sum and squash `gates` [N, 4H] in place; fill one step's cell, its tanh and the output."""
     gates += z
     gates += bias
     hidden = c.shape[1]

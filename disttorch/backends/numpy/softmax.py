@@ -26,7 +26,7 @@ def softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def softmax_grad(g: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-    """Gradient of `softmax`'s input: `y * (g - sum(g * y))` for the output `y` and its gradient `g`."""
+    """Gradient of `softmax`'s input: `y * (g - sum(g * y))`, `g` being the output's."""
     if _has_float32_rows(g, axis) and _has_float32_rows(y, axis):
         grad = np.empty_like(y)
         compiled("softmax").softmax_grad(_rows(g), _rows(y), _rows(grad))
@@ -53,7 +53,7 @@ def log_softmax(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def log_softmax_grad(g: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-    """Gradient of `log_softmax`'s input: `g - exp(y) * sum(g)` for the output `y` and its gradient `g`."""
+    """Gradient of `log_softmax`'s input: `g - exp(y) * sum(g)`, `g` being the output's."""
     if _has_float32_rows(g, axis) and _has_float32_rows(y, axis):
         grad = np.empty_like(y)
         compiled("softmax").log_softmax_grad(_rows(g), _rows(y), _rows(grad))
@@ -74,8 +74,9 @@ def nll_loss(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negative log-likelihood of the classes `target` [N, ...] under `log_prob` [N, C, ...].
 
-    `weight` [C] scales each class; targets equal to `ignore_index` count nothing. `reduction` is "none",
-    "sum" or "mean" (divided by the summed weights). Returns `(loss, total_weight)`; `total_weight` is 0-d.
+    `weight` [C] scales each class; targets equal to `ignore_index` count nothing. `reduction` is
+    "none", "sum" or "mean" (divided by the summed weights). Returns `(loss, total_weight)`;
+    `total_weight` is 0-d.
 
     Raises IndexError for a target outside [0, C).
     """
@@ -104,7 +105,7 @@ def nll_loss_grad(
     total_weight: np.ndarray,
     shape: tuple[int, ...],
 ) -> np.ndarray:
-    """Gradient, of shape `shape` [N, C, ...], of `nll_loss`'s `log_prob` for the loss gradient `g`."""
+    """Gradient of `nll_loss`'s `log_prob`, of `shape` [N, C, ...], for the loss gradient `g`."""
     dtype = compute_dtype(g.dtype)
     grad = np.zeros((shape[0], shape[1], prod(shape[2:])), dtype=dtype)
     classes = _classes(target, grad.shape)

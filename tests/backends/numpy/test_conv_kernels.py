@@ -1,4 +1,4 @@
-"""Convolution against SciPy in float64, and its gradients against the adjoint identity."""
+"""Convolution against SciPy and its gradients against sums over kernel positions, in float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.signal import correlate
 
-from disttorch.backends.numpy import conv
+from disttorch.backends import numpy as kernels
 
 
 def oracle(
@@ -49,7 +49,7 @@ def close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> 
     )
 
 
-def shifted(rng: np.random.Generator, shape: tuple, dtype: type = np.float32) -> np.ndarray:
+def normal(rng: np.random.Generator, shape: tuple, dtype: type = np.float32) -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
 
 
@@ -79,15 +79,15 @@ CASES = [
 def test_values_and_gradients(case: tuple, dtype: type) -> None:
     n, c, o, spatial, kernel, *how, groups = case
     rng = np.random.default_rng(0)
-    x, w, b = (shifted(rng, s, dtype) for s in [(n, c, *spatial), (o, c // groups, *kernel), (o,)])
+    x, w, b = (normal(rng, s, dtype) for s in [(n, c, *spatial), (o, c // groups, *kernel), (o,)])
     expected = oracle(x, w, *how, groups)
     tolerance = 1e-5 if dtype is np.float32 else 1e-12
-    close(conv.convolution(x, w, None, *how, groups), expected, tolerance)
+    close(kernels.convolution(x, w, None, *how, groups), expected, tolerance)
     column = b.astype(np.float64).reshape(-1, *(1 for _ in spatial))
-    close(conv.convolution(x, w, b, *how, groups), expected + column, tolerance)
-    g = shifted(rng, expected.shape, dtype)
-    dx = conv.convolution_input_grad(g, w, x.shape, *how, groups)
-    dw = conv.convolution_weight_grad(g, x, w.shape, *how, groups)
+    close(kernels.convolution(x, w, b, *how, groups), expected + column, tolerance)
+    g = normal(rng, expected.shape, dtype)
+    dx = kernels.convolution_input_grad(g, w, x.shape, *how, groups)
+    dw = kernels.convolution_weight_grad(g, x, w.shape, *how, groups)
     assert dx.dtype == dw.dtype == dtype
     expected_dx, expected_dw = gradient_oracle(g, x, w, *how, groups)
     close(dx, expected_dx, tolerance)
@@ -101,35 +101,34 @@ def test_other_dtypes(dtype: type) -> None:
     w, how = w.astype(dtype), ((1, 2), (1, 0), (1, 1))
     if np.dtype(dtype).kind == "c":
         x, w = x + x[::-1] * 1j, w * dtype(1 - 2j)
-    y = conv.convolution(x, w, None, *how, 1)
+    y = kernels.convolution(x, w, None, *how, 1)
     wide = np.complex128 if np.dtype(dtype).kind == "c" else np.float64
     assert y.dtype == dtype
-    # correlate conjugates its second argument, which the oracle undoes.
     close(y, oracle(x.astype(wide), w.astype(wide), *how, 1), 1e-2)
     expected_dx, expected_dw = gradient_oracle(y, x, w, *how, 1)
-    close(conv.convolution_input_grad(y, w, x.shape, *how, 1), expected_dx, 1e-2)
-    close(conv.convolution_weight_grad(y, x, w.shape, *how, 1), expected_dw, 1e-2)
+    close(kernels.convolution_input_grad(y, w, x.shape, *how, 1), expected_dx, 1e-2)
+    close(kernels.convolution_weight_grad(y, x, w.shape, *how, 1), expected_dw, 1e-2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_non_contiguous_operands(dtype: type) -> None:
     rng = np.random.default_rng(2)
-    x = shifted(rng, (9, 10, 3, 8), dtype).transpose(3, 2, 0, 1)[::2]
-    w = shifted(rng, (3, 3, 4, 3), dtype).transpose(2, 3, 0, 1)[:, ::-1]
-    b = shifted(rng, (8,), dtype)[::2]
+    x = normal(rng, (9, 10, 3, 8), dtype).transpose(3, 2, 0, 1)[::2]
+    w = normal(rng, (3, 3, 4, 3), dtype).transpose(2, 3, 0, 1)[:, ::-1]
+    b = normal(rng, (8,), dtype)[::2]
     how = ((1, 1), (1, 1), (1, 1), 1)
-    y = conv.convolution(x, w, b, *how)
-    np.testing.assert_array_equal(y, conv.convolution(x.copy(), w.copy(), b.copy(), *how))
-    g = shifted(rng, (10, 9, 4, 4), dtype).transpose(3, 2, 1, 0)[:, ::-1]
+    y = kernels.convolution(x, w, b, *how)
+    np.testing.assert_array_equal(y, kernels.convolution(x.copy(), w.copy(), b.copy(), *how))
+    g = normal(rng, (10, 9, 4, 4), dtype).transpose(3, 2, 1, 0)[:, ::-1]
     assert g.shape == y.shape
     assert not g.flags.c_contiguous
     np.testing.assert_array_equal(
-        conv.convolution_input_grad(g, w, x.shape, *how),
-        conv.convolution_input_grad(g.copy(), w.copy(), x.shape, *how),
+        kernels.convolution_input_grad(g, w, x.shape, *how),
+        kernels.convolution_input_grad(g.copy(), w.copy(), x.shape, *how),
     )
     np.testing.assert_array_equal(
-        conv.convolution_weight_grad(g, x, w.shape, *how),
-        conv.convolution_weight_grad(g.copy(), x.copy(), w.shape, *how),
+        kernels.convolution_weight_grad(g, x, w.shape, *how),
+        kernels.convolution_weight_grad(g.copy(), x.copy(), w.shape, *how),
     )
 
 
@@ -141,27 +140,27 @@ def test_empty_batch(dtype: type) -> None:
         np.empty((0, 4, 6, 6), dtype),
     )
     how = ((1, 1), (0, 0), (1, 1), 1)
-    assert conv.convolution(x, w, np.ones(4, dtype), *how).shape == (0, 4, 6, 6)
-    assert conv.convolution_input_grad(g, w, x.shape, *how).shape == x.shape
-    np.testing.assert_array_equal(conv.convolution_weight_grad(g, x, w.shape, *how), w * 0)
+    assert kernels.convolution(x, w, np.ones(4, dtype), *how).shape == (0, 4, 6, 6)
+    assert kernels.convolution_input_grad(g, w, x.shape, *how).shape == x.shape
+    np.testing.assert_array_equal(kernels.convolution_weight_grad(g, x, w.shape, *how), w * 0)
 
 
 @pytest.mark.parametrize("images", [1, 7, 64])
 def test_batches_that_do_not_fill_the_last_group(images: int) -> None:
     rng = np.random.default_rng(3)
-    x, w = shifted(rng, (images, 16, 10, 10)), shifted(rng, (24, 16, 3, 3))
+    x, w = normal(rng, (images, 16, 10, 10)), normal(rng, (24, 16, 3, 3))
     how = ((1, 1), (1, 1), (1, 1))
-    y = conv.convolution(x, w, None, *how, 1)
+    y = kernels.convolution(x, w, None, *how, 1)
     dx, dw = gradient_oracle(y, x, w, *how, 1)
     close(y, oracle(x, w, *how, 1))
-    close(conv.convolution_input_grad(y, w, x.shape, *how, 1), dx)
-    close(conv.convolution_weight_grad(y, x, w.shape, *how, 1), dw)
+    close(kernels.convolution_input_grad(y, w, x.shape, *how, 1), dx)
+    close(kernels.convolution_weight_grad(y, x, w.shape, *how, 1), dw)
 
 
 def test_nan_reaches_exactly_the_outputs_that_read_it() -> None:
     x, w = np.ones((1, 1, 6, 20), np.float32), np.ones((1, 1, 3, 3), np.float32)
     x[0, 0, 2, 3] = np.nan
-    y = conv.convolution(x, w, None, (1, 1), (1, 1), (1, 1), 1)[0, 0]
+    y = kernels.convolution(x, w, None, (1, 1), (1, 1), (1, 1), 1)[0, 0]
     expected = np.zeros((6, 20), bool)
     expected[1:4, 2:5] = True
     np.testing.assert_array_equal(np.isnan(y), expected)
@@ -170,7 +169,7 @@ def test_nan_reaches_exactly_the_outputs_that_read_it() -> None:
 def test_kernel_larger_than_the_padded_input_is_refused() -> None:
     x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 5, 5), np.float32)
     with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
-        conv.convolution(x, w, None, (1, 1), (0, 0), (1, 1), 1)
+        kernels.convolution(x, w, None, (1, 1), (0, 0), (1, 1), 1)
 
 
 def gradient_oracle(

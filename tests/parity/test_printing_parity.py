@@ -1,0 +1,151 @@
+"""Tensor printing against PyTorch's own, for drawn values, shapes, types and options."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("hypothesis")
+
+from hypothesis import example, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from disttorch.core import dtypes, printing  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+FLOATING = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
+ALL = [*FLOATING, "uint8", "int8", "int16", "int32", "int64", "bool"]
+
+# Values that share a magnitude, so that fixed notation is drawn as often as scientific.
+_fractions = st.builds(
+    lambda mantissa, scale: mantissa * 10.0**scale,
+    st.integers(-9999, 9999),
+    st.shared(st.integers(-9, 9), key="scale"),
+)
+_whole = st.integers(-300, 300).map(float)
+_special = st.sampled_from([0.0, -0.0, float("inf"), float("-inf"), float("nan")])
+_any_float = st.floats(width=32) | st.floats()
+_element = st.sampled_from(
+    [
+        _whole,
+        _fractions,
+        _whole | _special,
+        _fractions | _special,
+        _special,
+        _whole | _fractions,
+        _any_float,
+    ]
+)
+_side = st.sampled_from([1, 2, 3, 5, 6, 8, 9, 12, 25, 0])
+_shape = st.lists(_side, max_size=4).map(tuple).filter(lambda s: np.prod(s) <= 800)
+
+
+@st.composite
+def arrays(draw: st.DrawFn, names: list[str] = ALL) -> np.ndarray:
+    dtype = dtypes.BY_NAME[draw(st.sampled_from(names))]
+    shape = draw(_shape)
+    size = int(np.prod(shape))
+    if dtype.kind == "bool":
+        elements: Any = st.booleans()
+    elif dtype.kind == "integer":
+        limits = np.iinfo(dtype.numpy)
+        elements = st.integers(-9, 99).filter(lambda v: v >= limits.min)
+        elements |= st.integers(int(limits.min), int(limits.max))
+    else:
+        elements = draw(_element)
+    # A short cycle of values fills a large array at little cost to the search.
+    count = min(size, 24)
+    values = np.array(draw(st.lists(elements, min_size=count, max_size=count)) or [0])
+    values = np.resize(values, size)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if dtype.is_complex:
+            values = values + 0j
+            values.imag = np.roll(values.real, 1) * draw(st.sampled_from([1, -1, 0.01, 7e5]))
+        return values.astype(dtype.numpy).reshape(shape)
+
+
+options = st.fixed_dictionaries(
+    {},
+    optional={
+        "precision": st.integers(0, 9),
+        "threshold": st.sampled_from([0, 4, 20]),
+        "edgeitems": st.integers(0, 3),
+        "linewidth": st.integers(1, 160),
+        "profile": st.sampled_from(["default", "short", "full"]),
+        "sci_mode": st.sampled_from([True, False, None]),
+    },
+)
+
+
+def as_torch(array: np.ndarray) -> Any:
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, database=None)
+@given(array=arrays(), chosen=options)
+@example(array=np.arange(30.0).reshape(5, 6), chosen={"threshold": 10, "edgeitems": 0})
+@example(array=np.array(3.5), chosen={"threshold": 0, "edgeitems": 0})
+@example(array=np.array([1e308, 1e-308]), chosen={})
+@example(array=np.array([1e-4, 1], np.float32), chosen={})
+@example(array=np.array([1e-4, 0.1], np.float64), chosen={})
+@example(array=np.array([1e8, 1e5 + 0.5]), chosen={})
+def test_text_is_that_of_torch(array: np.ndarray, chosen: dict[str, Any]) -> None:
+    with torch._tensor_str.printoptions(**chosen), printing.printoptions(**chosen):
+        assert printing.get_printoptions() == torch._tensor_str.get_printoptions()
+        assert printing.tensor_str(array) == repr(as_torch(array))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    array=arrays(FLOATING),
+    chosen=options,
+    default=st.sampled_from(["float16", "bfloat16", "float32", "float64"]),
+    kind=st.sampled_from(["leaf", "result", "parameter", "device", "subclass"]),
+)
+def test_suffixes_and_prefix_are_those_of_torch(
+    array: np.ndarray, chosen: dict[str, Any], default: str, kind: str
+) -> None:
+    ours, theirs = _decorated(kind, as_torch(array))
+    # A CUDA default makes PyTorch show the device of a CPU tensor, so no GPU is needed here.
+    default_device = "cuda" if kind == "device" else "cpu"
+    with (
+        torch._tensor_str.printoptions(**chosen),
+        printing.printoptions(**chosen),
+        mock.patch.object(torch._C, "_get_default_device", return_value=default_device),
+        mock.patch.object(torch, "get_default_dtype", return_value=getattr(torch, default)),
+    ):
+        assert printing.tensor_str(array, default_dtype_name=default, **ours) == repr(theirs)
+
+
+# Its name takes the place of `tensor`.
+Named: Any = type("Named", (torch.Tensor,), {})
+
+
+def _decorated(kind: str, tensor: Any) -> tuple[dict[str, Any], Any]:
+    if kind == "leaf":
+        return {"suffixes": ["requires_grad=True"]}, tensor.requires_grad_()
+    if kind == "result":
+        moved = tensor.requires_grad_().view(tensor.shape)
+        return {"suffixes": ["grad_fn=<ViewBackward0>"]}, moved
+    if kind == "parameter":
+        prefix = "Parameter containing:\ntensor("
+        return {"prefix": prefix, "suffixes": ["requires_grad=True"]}, torch.nn.Parameter(tensor)
+    if kind == "device":
+        suffixes = ["device='cpu'", "requires_grad=True"]
+        return {"suffixes": suffixes}, tensor.requires_grad_()
+    return {"prefix": "Named("}, tensor.as_subclass(Named)
+
+
+@pytest.mark.parametrize("shape", [(1001,), (40, 40), (7, 300), (2, 3, 400), (12, 1, 90), (1000,)])
+@pytest.mark.parametrize("name", ALL)
+def test_default_summary_is_that_of_torch(name: str, shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).normal(0, 40, shape)
+    array = (np.abs(values) if name == "uint8" else values).astype(dtypes.BY_NAME[name].numpy)
+    assert printing.tensor_str(array) == repr(as_torch(array))
