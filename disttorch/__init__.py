@@ -52,6 +52,11 @@ from disttorch.ops.complex import (
     imag,
     real,
 )
+from disttorch.ops.convert import (
+    is_floating_point,
+    is_tensor,
+    numel,
+)
 from disttorch.ops.creation import (
     arange,
     as_tensor,
@@ -232,7 +237,10 @@ from disttorch.random import (
     set_rng_state,
 )
 from disttorch._tensor import Tensor
+from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
+from disttorch.serialization import load, save
+from disttorch import distributed, nn, utils
 
 float = float32
 double = float64
@@ -248,18 +256,3 @@ newaxis = None
 subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
     sub, mul, div, neg, abs, cat, cat, outer,
 )  # fmt: skip
-
-
-def is_tensor(obj: object) -> "bool":
-    """Whether `obj` is a tensor."""
-    return isinstance(obj, Tensor)
-
-
-def is_floating_point(input: Tensor) -> "bool":
-    """Whether the elements are floating-point numbers."""
-    return input.dtype.is_floating_point
-
-
-def numel(input: Tensor) -> "int":
-    """Return the number of elements."""
-    return input._a.size

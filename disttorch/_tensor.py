@@ -14,7 +14,17 @@ from disttorch.core import dtypes
 from disttorch.core.device import CPU
 from disttorch.core.printing import tensor_str
 from disttorch.ops import (
-    activation, convert, creation, elementwise, index, join, linalg, logic, random, reduce, shape,
+    activation,
+    convert,
+    creation,
+    elementwise,
+    index,
+    join,
+    linalg,
+    logic,
+    random,
+    reduce,
+    shape,
 )  # fmt: skip
 from disttorch.ops import complex as complex_parts
 from disttorch.ops.registry import traced
@@ -75,9 +85,11 @@ def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
     elif self.requires_grad:
         suffixes.append("requires_grad=True")
     prefix = "tensor(" if type(self) is Tensor else f"{type(self).__name__}("
-    return tensor_str(
-        self._a, prefix=prefix, default_dtype_name=dtypes.get_default_dtype().name, suffixes=suffixes
-    )
+    return tensor_str(self._a, prefix=prefix, default_dtype_name=dtypes.get_default_dtype().name, suffixes=suffixes)
+
+
+def _only(self: Tensor) -> Any:
+    return convert.item(self)
 
 
 def _len(self: Tensor) -> int:
@@ -94,7 +106,7 @@ def _iter(self: Tensor) -> Any:
 
 def _contains(self: Tensor, element: Any) -> bool:
     if isinstance(element, (Tensor, int, float)):
-        return bool((self == element)._a.any())
+        return bool(logic.eq(self, element)._a.any())
     raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}.")
 
 
@@ -180,7 +192,9 @@ def _new_filled(maker: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return method
 
 
-def _new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def _new_tensor(
+    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Return a copy of `data` with the type and device of this tensor unless others are given."""
     return creation.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
@@ -207,7 +221,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__new__": _new_legacy, "__repr__": _repr, "__format__": _format, "__len__": _len, "__iter__": _iter,
     "__contains__": _contains, "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "__array__": convert.as_array,
     "__bool__": convert.as_bool, "__index__": convert.as_index,
-    "__int__": lambda self: int(convert.item(self)), "__float__": lambda self: float(convert.item(self)),
+    "__int__": lambda self: int(_only(self)), "__float__": lambda self: float(_only(self)),
     "__complex__": lambda self: 0j + convert.item(self),
     "__getitem__": index.getitem, "__setitem__": index.setitem,
     "__add__": traced.add, "__radd__": traced.add, "__iadd__": inplace(traced.add),

@@ -236,7 +236,9 @@ def _leading_to(nodes: list[Node], targets: dict[Edge, Any]) -> list[Node]:
     return [node for node in nodes if node in leading or node in ends]
 
 
-def _start(outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], create_graph: bool) -> tuple[list[Edge], list[Any]]:
+def _start(
+    outputs: Sequence[Tensor], gradients: Sequence[Tensor | None], create_graph: bool
+) -> tuple[list[Edge], list[Any]]:
     """Return the edges of the outputs and their initial gradients, checked."""
     space = TENSORS if create_graph else ARRAYS
     if len(gradients) != len(outputs):
@@ -327,7 +329,9 @@ def grad(
     if is_grads_batched:
         raise RuntimeError("grad(is_grads_batched=True) is not in disttorch; call grad once for each gradient")
     if allow_unused is False and materialize_grads:
-        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+        raise ValueError(
+            "Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False."
+        )
     listed = _listed(outputs)
     gradients = [None] * len(listed) if grad_outputs is None else _listed(grad_outputs)
     edges, initial = _start(listed, gradients, create_graph)

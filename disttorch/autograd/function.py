@@ -95,7 +95,9 @@ class _FunctionOp:
             )
         for i, (edge, result) in enumerate(zip(node.edges, results)):
             if edge is not None and result is not None and not isinstance(result, Tensor):
-                raise TypeError(f"{self.grad_name} returned {type(result).__name__} as gradient {i}: expected Variable (a tensor) or None")
+                raise TypeError(
+                    f"{self.grad_name} returned {type(result).__name__} as gradient {i}: expected Variable (a tensor) or None"
+                )
         if create_graph:
             return results
         return [None if r is None or edge is None else r._a for r, edge in zip(results, node.edges)]

@@ -133,7 +133,6 @@ inference_threads: list[inference_mode] = []
 anomaly_threads: list[set_detect_anomaly] = []
 
 
-
 class set_detect_anomaly:
     """Remember where each operation was called, and refuse NaN gradients, as a call or a context manager."""
 

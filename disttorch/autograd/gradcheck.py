@@ -35,7 +35,9 @@ def _numerical(function: Callable[..., Any], inputs: Sequence[Any], x: Tensor, e
     return [_slopes(function, inputs, x, axis, eps) for axis in axes]
 
 
-def _slopes(function: Callable[..., Any], inputs: Sequence[Any], x: Tensor, axis: complex, eps: float) -> list[np.ndarray]:
+def _slopes(
+    function: Callable[..., Any], inputs: Sequence[Any], x: Tensor, axis: complex, eps: float
+) -> list[np.ndarray]:
     rows: list[list[np.ndarray]] = []
     for place in np.ndindex(*x._a.shape):
         kept = x._a[place].copy()
@@ -71,10 +73,14 @@ def gradcheck(
     given = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     xs = [x for x in _tensors(given) if x.requires_grad]
     if not xs:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+        )
     for x in xs:
         if x._a.dtype not in (np.float64, np.complex128):
-            raise ValueError(f"gradcheck needs inputs of type float64 or complex128 to be exact enough, got {x.dtype!r}")
+            raise ValueError(
+                f"gradcheck needs inputs of type float64 or complex128 to be exact enough, got {x.dtype!r}"
+            )
     outputs = [y for y in _outputs(func, given) if y.requires_grad]
     every = _outputs(func, given)
     kept = [k for k, y in enumerate(every) if y.requires_grad]

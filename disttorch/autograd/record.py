@@ -128,7 +128,7 @@ def saved_values(node: Node, as_arrays: bool = False) -> list[Any]:
     """
     if node.saved is None:
         raise RuntimeError(FREED)
-    values = []
+    values: list[Any] = []
     for kept in node.saved:
         if kept is None:
             values.append(None)

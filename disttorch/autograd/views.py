@@ -39,7 +39,9 @@ class View:
         tensor._edge, tensor._requires_grad = replayed._edge, replayed._requires_grad
 
 
-def make_view(input: Tensor, array: Any, op: Any, attrs: tuple[Any, ...], output: int = 0, several: bool = False) -> Tensor:
+def make_view(
+    input: Tensor, array: Any, op: Any, attrs: tuple[Any, ...], output: int = 0, several: bool = False
+) -> Tensor:
     """Return a tensor on `array`, which shares memory with `input` and is what `op` made of it."""
     out = wrap(array)
     out._counter = input._counter

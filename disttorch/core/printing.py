@@ -35,9 +35,7 @@ class _Options:
         if not isinstance(self.threshold, Real):
             raise ValueError(f"threshold must be a number or math.inf, got {self.threshold!r}")
         if not isinstance(self.linewidth, Real) or not math.isfinite(self.linewidth):
-            raise ValueError(
-                f"linewidth must be a finite number of characters, got {self.linewidth!r}"
-            )
+            raise ValueError(f"linewidth must be a finite number of characters, got {self.linewidth!r}")
 
 
 _PROFILES = {
@@ -133,9 +131,7 @@ def tensor_str(
     body = _body(array, indent, options) if array.size else "[]"
     devices = [suffix for suffix in suffixes if suffix.startswith("device=")]
     others = [suffix for suffix in suffixes if not suffix.startswith("device=")]
-    shown = (
-        devices + _size_suffix(array, options) + _dtype_suffix(array, default_dtype_name) + others
-    )
+    shown = devices + _size_suffix(array, options) + _dtype_suffix(array, default_dtype_name) + others
     return _append(prefix + body, shown, indent, options.linewidth) + ")"
 
 

@@ -8,7 +8,7 @@ Within a bucket the smallest type that holds all wins; a lower bucket only matte
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -19,7 +19,7 @@ _CATEGORY = {"bool": 0, "integer": 1, "floating": 2, "complex": 3}
 _SIGNED_OF_BITS = {8: dtypes.int8, 16: dtypes.int16, 32: dtypes.int32, 64: dtypes.int64}
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote_types(a: dtype, b: dtype) -> dtype:
     """Return the smallest type to which both can be converted.
 
@@ -37,7 +37,7 @@ def promote_types(a: dtype, b: dtype) -> dtype:
         return high
     if low.kind == "integer":
         wide, narrow = (a, b) if a.itemsize >= b.itemsize else (b, a)
-        if dtypes.uint8 not in (wide, narrow) or wide.is_signed and wide.itemsize > narrow.itemsize:
+        if dtypes.uint8 not in (wide, narrow) or (wide.is_signed and wide.itemsize > narrow.itemsize):
             return wide
         return _SIGNED_OF_BITS[16 * narrow.itemsize]
     if a.itemsize == b.itemsize:  # float16 with bfloat16: neither holds the other
@@ -45,7 +45,7 @@ def promote_types(a: dtype, b: dtype) -> dtype:
     return a if a.itemsize > b.itemsize else b
 
 
-@lru_cache(maxsize=None)
+@cache
 def _combine(high: dtype | None, low: dtype | None) -> dtype | None:
     if high is None or low is None:
         return high or low
@@ -74,17 +74,13 @@ def result_dtype(operands: Iterable[object]) -> dtype:
 
 def can_cast(from_: dtype, to: dtype) -> bool:
     """Whether a result of type `from_` may be stored into a tensor of type `to`."""
-    if _CATEGORY[from_.kind] > _CATEGORY[to.kind]:
-        return False
-    return True
+    return _CATEGORY[from_.kind] <= _CATEGORY[to.kind]
 
 
 def to_common(arrays: Iterable[object], d: dtype) -> list[np.ndarray]:
     """Return the operands as arrays of type `d` (Python numbers become zero-dimensional)."""
     target = d.numpy
     return [
-        np.asarray(a).astype(target)
-        if isinstance(a, (bool, int, float, complex))
-        else a.astype(target, copy=False)  # type: ignore[attr-defined]
+        np.asarray(a).astype(target) if isinstance(a, (bool, int, float, complex)) else a.astype(target, copy=False)  # type: ignore[attr-defined]
         for a in arrays
     ]

@@ -62,10 +62,7 @@ class Stream:
         """
         value = operator.index(seed)
         if not check.INT64_MIN <= value < 2**64:
-            raise ValueError(
-                "Overflow when unpacking long long: "
-                f"expected a seed in [-2**63, 2**64), got {value}"
-            )
+            raise ValueError(f"Overflow when unpacking long long: expected a seed in [-2**63, 2**64), got {value}")
         with self._lock:
             self._seed = value % 2**64
             np.random.RandomState(self._bits).seed(self._seed & 0xFFFFFFFF)
@@ -130,9 +127,7 @@ class Stream:
         with self._lock:
             return int(kernels.words64(self._words(2))[0])
 
-    def uniform(
-        self, shape: Shape, dtype: DTypeLike | CoreDtype, low: float = 0.0, high: float = 1.0
-    ) -> Array:
+    def uniform(self, shape: Shape, dtype: DTypeLike | CoreDtype, low: float = 0.0, high: float = 1.0) -> Array:
         """Return numbers in [low, high), as `torch.rand` and `Tensor.uniform_`.
 
         `dtype` is floating-point or complex (both parts in [low, high)). Raises RuntimeError for
@@ -177,9 +172,7 @@ class Stream:
             result[...] = kernels.narrow(values, kind).reshape(result.shape)
         return result
 
-    def log_normal(
-        self, shape: Shape, dtype: DTypeLike | CoreDtype, mean: float = 1.0, std: float = 2.0
-    ) -> Array:
+    def log_normal(self, shape: Shape, dtype: DTypeLike | CoreDtype, mean: float = 1.0, std: float = 2.0) -> Array:
         """Return e to the power of normal numbers, as `Tensor.log_normal_`; `std` > 0."""
         kind = check.require_floating(numpy_dtype(dtype), "log_normal_")
         if not std > 0.0:
@@ -203,9 +196,7 @@ class Stream:
 
         return self._draw(shape, kind, 2, convert)
 
-    def cauchy(
-        self, shape: Shape, dtype: DTypeLike | CoreDtype, median: float = 0.0, sigma: float = 1.0
-    ) -> Array:
+    def cauchy(self, shape: Shape, dtype: DTypeLike | CoreDtype, median: float = 0.0, sigma: float = 1.0) -> Array:
         """Return median + sigma tan(pi (u - 1/2)), as `Tensor.cauchy_`; `sigma` > 0."""
         kind = check.require_continuous(numpy_dtype(dtype), "Cauchy")
         if not sigma > 0.0:
@@ -218,9 +209,7 @@ class Stream:
 
         return self._draw(shape, kind, 2, convert)
 
-    def randint(
-        self, low: int, high: int | None, shape: Shape, dtype: DTypeLike | CoreDtype = np.int64
-    ) -> Array:
+    def randint(self, low: int, high: int | None, shape: Shape, dtype: DTypeLike | CoreDtype = np.int64) -> Array:
         """Return integers in [low, high), as `torch.randint` and `Tensor.random_(low, high)`.
 
         `high=None` means up to the largest integer of `dtype` (2**significand bits for a floating

@@ -53,9 +53,7 @@ def require_floating(kind: np.dtype, operation: str) -> np.dtype:
 def require_real(kind: np.dtype, operation: str) -> np.dtype:
     """Return `kind`; NotImplementedError if it is complex."""
     if kind.kind == "c":
-        raise NotImplementedError(
-            f'"{operation}" not implemented for {kind.name!r}: expected a real dtype'
-        )
+        raise NotImplementedError(f'"{operation}" not implemented for {kind.name!r}: expected a real dtype')
     return kind
 
 
@@ -76,13 +74,10 @@ def uniform_bounds(kind: np.dtype, low: float, high: float) -> None:
         if not -limit <= value <= limit:
             raise RuntimeError(f"{name} is out of bounds for {kind.name}: {value}")
     if low > high:
-        raise RuntimeError(
-            f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}"
-        )
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low:g} > to={high:g}")
     if high - low > limit:
         raise RuntimeError(
-            f"uniform_ expects to-from <= {limit:g}, the largest {kind.name}, "
-            f"but found to={high:g} and from={low:g}"
+            f"uniform_ expects to-from <= {limit:g}, the largest {kind.name}, but found to={high:g} and from={low:g}"
         )
 
 
@@ -96,9 +91,7 @@ def integer_bounds(kind: np.dtype, low: int, high: int | None) -> tuple[int, int
         if not INT64_MIN <= value <= INT64_MAX:
             raise ValueError(f"Overflow when unpacking long long: {value} is no 64-bit integer")
     if high is not None and low >= high:
-        raise RuntimeError(
-            f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"
-        )
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     smallest, largest = _integer_limits(kind)
     if high is None:
         last = 2 ** DIGITS[kind.name] if kind.name in DIGITS else largest
@@ -156,8 +149,7 @@ def full_range(kind: np.dtype) -> None:
     """Raise RuntimeError unless `kind` takes integers from all of [-2**63, 2**63)."""
     if kind.name not in ("int64", "float64", "float32", "bfloat16"):
         raise RuntimeError(
-            "random_full_64_bits_range handles only int64, float64, float32 and bfloat16, "
-            f"got {kind.name}"
+            f"random_full_64_bits_range handles only int64, float64, float32 and bfloat16, got {kind.name}"
         )
 
 
@@ -181,9 +173,7 @@ def multinomial(p: Array, num_samples: int, replacement: bool) -> None:
     if p.ndim not in (1, 2):
         raise RuntimeError(f"prob_dist must be 1 or 2 dim, got shape {p.shape}")
     if p.dtype.name not in DIGITS:
-        raise RuntimeError(
-            f"multinomial only supports floating-point dtypes for input, got: {p.dtype.name}"
-        )
+        raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {p.dtype.name}")
     if num_samples <= 0:
         raise RuntimeError(f"cannot sample n_sample <= 0 samples, got {num_samples}")
     if not replacement and num_samples > p.shape[-1]:
@@ -220,7 +210,6 @@ def parse_state(state: Array) -> Any:
     fits = following <= STATE_WORDS if left == 1 else following == STATE_WORDS + 1 - left
     if not (record["seeded"] and 1 <= left <= STATE_WORDS and fits):
         raise RuntimeError(
-            "Invalid mt19937 state: "
-            f"seeded={record['seeded']}, left={left}, next={following} do not fit together"
+            f"Invalid mt19937 state: seeded={record['seeded']}, left={left}, next={following} do not fit together"
         )
     return record

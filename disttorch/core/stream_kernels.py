@@ -259,9 +259,7 @@ def cumulative(p: NDArray[Any]) -> Float64:
     if not np.all(wide >= 0):
         raise RuntimeError("invalid multinomial distribution (encountering probability entry < 0)")
     if not np.all(np.isfinite(wide)):
-        raise RuntimeError(
-            "invalid multinomial distribution (encountering probability entry = infinity or NaN)"
-        )
+        raise RuntimeError("invalid multinomial distribution (encountering probability entry = infinity or NaN)")
     total = np.cumsum(wide, axis=-1)
     if wide.shape[-1] == 0 or not np.all(total[..., -1] > 0):
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")

@@ -43,7 +43,7 @@ def _(F, g):
 @unary(float_result=True)
 def sigmoid(xp, x):
     """Return 1 / (1 + exp(-x))."""
-    return kernels_of(x).sigmoid(x)
+    return xp.reciprocal(xp.exp(-x) + 1) if x.dtype.kind == "c" else kernels_of(x).sigmoid(x)
 
 
 @sigmoid.vjp
@@ -225,6 +225,8 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
     return _normalised(input, dim, dtype, _softmax, "softmax")
 
 
-def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None
+) -> Tensor:
     """Return log(softmax(x)) along `dim`, without overflow."""
     return _normalised(input, dim, dtype, _log_softmax, "log_softmax")

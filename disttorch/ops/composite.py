@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from disttorch.autograd import grad_mode
 from disttorch.autograd.engine import grad
@@ -23,7 +22,5 @@ def composite_vjp(
         outputs = formula(*renamed)
         used = [(y, g) for y, g in zip(outputs, gradients) if g is not None]
         wanted = [x for x in renamed if x is not None and x.requires_grad]
-        found = iter(
-            grad([y for y, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True)
-        )
+        found = iter(grad([y for y, _ in used], wanted, [g for _, g in used], create_graph=True, allow_unused=True))
         return tuple(next(found) if x is not None and x.requires_grad else None for x in renamed)

@@ -75,7 +75,9 @@ def spatial(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
     if len(listed) == 1:
         return listed * n
     if len(listed) != n:
-        raise RuntimeError(f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got {name}={list(listed)}")
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of {n} values to match the convolution dimensions, but got {name}={list(listed)}"
+        )
     return listed
 
 
@@ -103,7 +105,9 @@ def _conv(
 def _check(x: Any, weight: Tensor, bias: Tensor | None, stride: Any, dilation: Any, groups: int) -> None:
     w = weight._a
     if w.ndim != x.ndim:
-        raise RuntimeError(f"expected a weight with {x.ndim} dimensions for an input of size {list(x.shape)}, got a weight of size {list(w.shape)}")
+        raise RuntimeError(
+            f"expected a weight with {x.ndim} dimensions for an input of size {list(x.shape)}, got a weight of size {list(w.shape)}"
+        )
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     if min(stride) <= 0:
@@ -127,9 +131,7 @@ def _check(x: Any, weight: Tensor, bias: Tensor | None, stride: Any, dilation: A
         )
     for tensor, what in ((weight, "weight"), (bias, "bias")):
         if tensor is not None and tensor._a.dtype != x.dtype:
-            raise RuntimeError(
-                f"Input type ({x.dtype}) and {what} type ({tensor._a.dtype}) should be the same"
-            )
+            raise RuntimeError(f"Input type ({x.dtype}) and {what} type ({tensor._a.dtype}) should be the same")
 
 
 def _check_fits(size: Sequence[int], kernel: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> None:
@@ -144,7 +146,9 @@ def _check_fits(size: Sequence[int], kernel: Sequence[int], padding: Sequence[in
         )
 
 
-def _named_padding(x: Tensor, kernel: Sequence[int], name: str, stride: Any, dilation: Any) -> tuple[Tensor, tuple[int, ...]]:
+def _named_padding(
+    x: Tensor, kernel: Sequence[int], name: str, stride: Any, dilation: Any
+) -> tuple[Tensor, tuple[int, ...]]:
     """Return input and padding for "valid" (none) or "same" (the output as large as the input)."""
     n = len(kernel)
     if name == "valid":
@@ -162,14 +166,26 @@ def _named_padding(x: Tensor, kernel: Sequence[int], name: str, stride: Any, dil
 
 
 def conv1d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolve input [N, C, L] with weight [O, C / groups, K]; see `conv2d`."""
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv2d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolve input [N, C, H, W] (or unbatched [C, H, W]) with weight [O, C / groups, KH, KW]; bias [O].
 
@@ -180,7 +196,13 @@ def conv2d(
 
 
 def conv3d(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolve input [N, C, D, H, W] with weight [O, C / groups, KD, KH, KW]; see `conv2d`."""
     return _conv(3, input, weight, bias, stride, padding, dilation, groups)

@@ -130,3 +130,16 @@ def as_index(input: Tensor) -> int:
     return int(input._a.item())
 
 
+def is_tensor(obj: object) -> bool:
+    """Whether `obj` is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the elements are floating-point numbers."""
+    return input.dtype.is_floating_point
+
+
+def numel(input: Tensor) -> int:
+    """Return the number of elements."""
+    return input._a.size

@@ -39,7 +39,9 @@ def _numpy_type(d: dtypes.dtype | None, otherwise: dtypes.dtype | None = None) -
 # -- from data ----------------------------------------------------------------------------------------------------
 
 
-def tensor(data: Any, *, dtype: dtypes.dtype | None = None, device: DeviceLike = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: dtypes.dtype | None = None, device: DeviceLike = None, requires_grad: bool = False
+) -> Tensor:
     """Return a new tensor with a copy of `data`: a number, nested sequences of numbers, an array or a tensor.
 
     Without `dtype`, Python floats become the default float type and ints int64; arrays keep their type.
@@ -59,7 +61,9 @@ def _array_of(data: Any, d: dtypes.dtype | None, copy: bool) -> Any:
     array = _array_of_numbers(data)
     kind = array.dtype.kind
     if kind not in "biufc":
-        raise TypeError(f"cannot make a tensor of {type(data).__name__}: expected numbers, nested sequences of numbers or arrays")
+        raise TypeError(
+            f"cannot make a tensor of {type(data).__name__}: expected numbers, nested sequences of numbers or arrays"
+        )
     if d is None and not _holds_arrays(data):
         own = {"f": dtypes.get_default_dtype(), "c": dtypes.get_default_dtype().to_complex(), "b": dtypes.bool_}
         d = own.get(kind, dtypes.int64)
@@ -212,7 +216,7 @@ def arange(
     d = _numpy_type(dtype, dtypes.int64 if whole else None)
     count = ceil((end - start) / step)
     steps = np.arange(count, dtype=np.int64 if whole else np.float64)
-    return finish((start + steps * step).astype(d), device, requires_grad)
+    return finish(np.add(start, np.multiply(steps, step)).astype(d), device, requires_grad)
 
 
 def linspace(
@@ -261,7 +265,12 @@ def logspace(
 
 
 def eye(
-    n: int, m: int | None = None, *, dtype: dtypes.dtype | None = None, device: DeviceLike = None, requires_grad: bool = False
+    n: int,
+    m: int | None = None,
+    *,
+    dtype: dtypes.dtype | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return a matrix [n, m] (m = n unless given) with ones on the diagonal and zeros elsewhere."""
     return finish(np.eye(n, m, dtype=_numpy_type(dtype)), device, requires_grad)

@@ -128,9 +128,7 @@ def promote(label: str, input: Any, other: Any, float_result: bool) -> tuple[Any
         elif isinstance(value, np.generic):
             operands.append(value.item())
         else:
-            raise TypeError(
-                f"{label}(): argument '{argument}' must be Tensor or Number, not {type(value).__name__}"
-            )
+            raise TypeError(f"{label}(): argument '{argument}' must be Tensor or Number, not {type(value).__name__}")
     d = result_dtype(operands)
     if float_result and d.kind in ("bool", "integer"):
         d = promote_types(d, dtypes.get_default_dtype())
@@ -210,9 +208,7 @@ def view_operator(*, name: str = "", grad_name: str = "") -> Decorator:
             a = input._a
             result = kernel(np if type(a) is ndarray else backend_of(a).namespace, a, *attrs)
             several = isinstance(result, tuple)
-            outs = [
-                make_view(input, y, op, attrs, k, several) for k, y in enumerate(result if several else (result,))
-            ]
+            outs = [make_view(input, y, op, attrs, k, several) for k, y in enumerate(result if several else (result,))]
             if _mode.enabled and (input._requires_grad or input._view is not None):
                 record(op, (input,), outs, attrs)
             return tuple(outs) if several else outs[0]

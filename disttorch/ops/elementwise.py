@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from disttorch.autograd.tensor import Tensor
 from disttorch.ops.define import binary, for_both, unary
 from disttorch.ops.registry import both, traced
@@ -32,7 +34,7 @@ def _(F, g):
 
 @binary(name="sub")
 def _sub(xp, x, y, out=None):
-    if getattr(x, "dtype", None) == bool or getattr(y, "dtype", None) == bool:
+    if any([getattr(operand, "dtype", None) == np.dtype(bool) for operand in (x, y)]):
         raise RuntimeError(
             "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the "
             "`~` or `logical_not()` operator instead."
@@ -143,6 +145,8 @@ def _(F, g, x, y):
 
 
 def _check_divisor(y: Any) -> None:
+    if isinstance(y, (int, float, complex)):  # the fast path leaves a number to floating operands as it is
+        return
     if y.dtype.kind in "iu" and (y == 0).any():
         raise RuntimeError("ZeroDivisionError")
 
@@ -155,9 +159,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
         return floor_divide(input, other, out=out)
     if rounding_mode == "trunc":
         return trunc_divide(input, other, out=out)
-    raise RuntimeError(
-        f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
-    )
+    raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
 @binary(grad_name="DivBackward1")
@@ -525,7 +527,9 @@ def _(F, g, x):
 def sign(xp, x):
     """Return -1, 0 or 1."""
     if x.dtype.kind == "c":
-        raise RuntimeError("Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead.")
+        raise RuntimeError(
+            "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
+        )
     return x if x.dtype == bool else xp.sign(x)
 
 

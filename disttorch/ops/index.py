@@ -64,7 +64,9 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     """Write one value, a number or a 0-d tensor, everywhere."""
     if isinstance(value, Tensor):
         if value._a.ndim:
-            raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value._a.ndim} dimensions.")
+            raise RuntimeError(
+                f"fill_ only supports 0-dimension value tensor but got tensor with {value._a.ndim} dimensions."
+            )
         return copy_(input, value)
     check_inplace(input)
     return write_directly(_fill.op, input, (value,))
@@ -164,7 +166,9 @@ def split_index(shape: tuple[int, ...], index: Any) -> tuple[tuple[Any, ...], tu
     PyTorch applies ints, slices and None before the index tensors; the advanced part then has only arrays and `:`.
     """
     items = [
-        item._a.item() if isinstance(item, Tensor) and not item._a.ndim and item._a.dtype.kind in "iu" and item._a.dtype != np.uint8 else item
+        item._a.item()
+        if isinstance(item, Tensor) and not item._a.ndim and item._a.dtype.kind in "iu" and item._a.dtype != np.uint8
+        else item
         for item in _listed(index)
     ]
     ellipses = sum(item is Ellipsis for item in items)
@@ -219,7 +223,7 @@ def _check_array(array: Any, shape: tuple[int, ...], dim: int, width: int) -> No
 
 
 def _is_whole(basic: tuple[Any, ...]) -> bool:
-    return all(isinstance(b, slice) and b == slice(None) or b is Ellipsis for b in basic)
+    return all((isinstance(b, slice) and b == slice(None)) or b is Ellipsis for b in basic)
 
 
 def _pick(input: Tensor, basic: tuple[Any, ...]) -> Tensor:
@@ -261,7 +265,9 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     try:
         store(target, _index_put(before_write(target), value, advanced, False))
     except ValueError as error:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(value._a.shape)} cannot be broadcast to the indexed elements: {error}") from None
+        raise RuntimeError(
+            f"shape mismatch: value tensor of shape {list(value._a.shape)} cannot be broadcast to the indexed elements: {error}"
+        ) from None
 
 
 def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
@@ -437,7 +443,9 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         raise RuntimeError("masked_fill only supports boolean masks, but got mask with dtype " + repr(mask.dtype))
     if isinstance(value, Tensor):
         if value._a.ndim:
-            raise RuntimeError(f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value._a.ndim} dimension(s).")
+            raise RuntimeError(
+                f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value._a.ndim} dimension(s)."
+            )
         filler = traced.cast(value, input._a.dtype)
     else:
         filler = wrap(np.asarray(value).astype(input._a.dtype))
@@ -472,4 +480,3 @@ def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumula
 
 
 index_put_ = inplace(index_put)
-

@@ -51,16 +51,17 @@ def _(F, g):
 
 
 @operator(None, name="cat")
-def _cat(xp, tensors, dim):
+def _cat(xp, tensors, dim, lengths):
+    """Join along `dim`; `lengths` are the tensors' sizes along it, by which the derivative cuts."""
     return xp.concatenate(tensors, dim)
 
 
 @_cat.vjp
-def _(F, g, tensors_shapes, needs, dim):
+def _(F, g, needs, dim, lengths):
     results, begin = [], 0
-    for needed, shape in zip(needs, tensors_shapes):
-        results.append(F.slice(g, cut(dim, begin, begin + shape[dim])) if needed else None)
-        begin += shape[dim]
+    for needed, length in zip(needs, lengths):
+        results.append(F.slice(g, cut(dim, begin, begin + length)) if needed else None)
+        begin += length
     return results
 
 
@@ -73,7 +74,8 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     d = wrap_dim(dim, kept[0]._a.ndim)
     _check_joined(kept, d)
     target = result_dtype([x._a for x in listed]).numpy
-    joined = _cat([x if x._a.dtype == target else traced.cast(x, target) for x in kept], d)
+    same = [x if x._a.dtype == target else traced.cast(x, target) for x in kept]
+    joined = _cat(same, d, tuple([x._a.shape[d] for x in same]))
     return joined if out is None else write_out(out, joined, "cat")
 
 
@@ -127,11 +129,11 @@ def repeat(input: Tensor, *sizes: Any) -> Tensor:
     times = sizes_of(sizes)
     shape = input._a.shape
     if len(times) < len(shape):
-        raise RuntimeError(
-            "Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor"
-        )
+        raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     shape = (1,) * (len(times) - len(shape)) + shape
-    spread = expand(reshape(input, tuple(k for n in shape for k in (1, n))), tuple(k for m, n in zip(times, shape) for k in (m, n)))
+    spread = expand(
+        reshape(input, tuple(k for n in shape for k in (1, n))), tuple(k for m, n in zip(times, shape) for k in (m, n))
+    )
     return reshape(_clone(spread, True), tuple(m * n for m, n in zip(times, shape)))
 
 

@@ -148,7 +148,9 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
         raise RuntimeError(f"vector + matrix @ vector expected, got {input._a.ndim}, {vec._a.ndim}")
     _check_same_type("mv", input, vec)
     if input._a.shape[1] != vec._a.shape[0]:
-        raise RuntimeError(f"size mismatch, got input ({input._a.shape[0]}), mat {_shapes(input, input)[1:-1].split(' ')[0]}, vec ({vec._a.shape[0]})")
+        raise RuntimeError(
+            f"size mismatch, got input ({input._a.shape[0]}), mat {_shapes(input, input)[1:-1].split(' ')[0]}, vec ({vec._a.shape[0]})"
+        )
     return _mv(input, vec)
 
 

@@ -141,8 +141,10 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         return traced.nonzero_tuple(condition)
     if condition._a.dtype != bool:
         if condition._a.dtype != np.uint8:
-            raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype!r}")
-        condition = condition != 0
+            raise RuntimeError(
+                f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype!r}"
+            )
+        condition = ne(condition, 0)
     _, a, b = promote("where", input, other, False)
     common_namespace([condition._a, a, b])
     return _where(condition, *(_as_operand(given, array) for given, array in ((input, a), (other, b))))

@@ -64,7 +64,9 @@ def _warn_if_broadcast(name: str, input: Tensor, target: Tensor) -> None:
             raise broadcast_error(input._a, target._a) from None
 
 
-def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+def mse_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
     """Return the squared distance to the target: its mean over all elements, its sum, or each element's."""
     expect_tensor(target, "mse_loss", "target")
     check_reduction(reduction)
@@ -75,14 +77,21 @@ def mse_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: An
     return _mse_loss(input, target, count if reduction == "mean" else 1)
 
 
-def l1_loss(input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> Tensor:
+def l1_loss(
+    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+) -> Tensor:
     """Return the absolute distance to the target: its mean over all elements, its sum, or each element's."""
     _warn_if_broadcast("l1_loss", input, target)
     return reduced(traced.abs(input - target), reduction)
 
 
 def smooth_l1_loss(
-    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean", beta: float = 1.0
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    beta: float = 1.0,
 ) -> Tensor:
     """Return d^2 / (2 beta) where |d| < beta and |d| - beta / 2 elsewhere, for d = input - target."""
     if beta < 0:
@@ -260,7 +269,7 @@ def binary_cross_entropy(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please "
             "ensure they have the same size."
         )
-    if input._a.size and not (0 <= input._a.min() and input._a.max() <= 1):
+    if input._a.size and not (input._a.min() >= 0 and input._a.max() <= 1):
         raise RuntimeError("all elements of input should be between 0 and 1")
     each = -(target * clamp_min(traced.log(input), -100) + (1 - target) * clamp_min(traced.log1p(-input), -100))
     return reduced(each if weight is None else each * weight, reduction)

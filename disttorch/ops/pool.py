@@ -82,7 +82,9 @@ def _prepared(n: int, function: str, input: Tensor, kernel: Any, stride: Any, pa
     stride = kernel if stride is None or stride == () or stride == [] else _sizes(n, "stride", stride)
     padding, dilation = _sizes(n, "padding", padding), _sizes(n, "dilation", dilation)
     if min(kernel) <= 0 or min(stride) <= 0 or min(dilation) <= 0:
-        raise RuntimeError(f"{function}: kernel size, stride and dilation should be greater than zero, but got {kernel}, {stride}, {dilation}")
+        raise RuntimeError(
+            f"{function}: kernel size, stride and dilation should be greater than zero, but got {kernel}, {stride}, {dilation}"
+        )
     if any(p < 0 or 2 * p > k for p, k in zip(padding, kernel)):
         raise RuntimeError(
             f"pad should be at most half of effective kernel size, but got pad={max(padding)}, kernel_size={max(kernel)} and "
@@ -108,7 +110,9 @@ def _max(n: int) -> Any:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:
-        x, batched, kernel, stride, padding, dilation = _prepared(n, name, input, kernel_size, stride, padding, dilation)
+        x, batched, kernel, stride, padding, dilation = _prepared(
+            n, name, input, kernel_size, stride, padding, dilation
+        )
         values, indices = _max_pool(x, kernel, stride, padding, dilation, ceil_mode)
         if not batched:
             values, indices = traced.squeeze(values, (0,)), traced.squeeze(indices, (0,))

@@ -29,14 +29,22 @@ def _float_type(d: dtypes.dtype | None) -> np.dtype:
 
 
 def rand(
-    *size: Any, generator: Any = None, dtype: dtypes.dtype | None = None, device: DeviceLike = None, requires_grad: bool = False
+    *size: Any,
+    generator: Any = None,
+    dtype: dtypes.dtype | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return uniform random numbers in [0, 1)."""
     return finish(stream_of(generator).uniform(sizes_of(size), _float_type(dtype)), device, requires_grad)
 
 
 def randn(
-    *size: Any, generator: Any = None, dtype: dtypes.dtype | None = None, device: DeviceLike = None, requires_grad: bool = False
+    *size: Any,
+    generator: Any = None,
+    dtype: dtypes.dtype | None = None,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return random numbers of the normal distribution with mean 0 and variance 1."""
     return finish(stream_of(generator).normal(sizes_of(size), _float_type(dtype)), device, requires_grad)
@@ -60,7 +68,12 @@ def randint(
 
 
 def randperm(
-    n: int, *, generator: Any = None, dtype: dtypes.dtype = dtypes.int64, device: DeviceLike = None, requires_grad: bool = False
+    n: int,
+    *,
+    generator: Any = None,
+    dtype: dtypes.dtype = dtypes.int64,
+    device: DeviceLike = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Return the numbers 0 to n - 1 in random order."""
     return finish(stream_of(generator).randperm(n, dtype.numpy), device, requires_grad)

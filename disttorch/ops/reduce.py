@@ -33,7 +33,7 @@ def reduced_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
 
 def spread(F: Any, g: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
     """Return a reduced gradient with the reduced dimensions back, of size 1."""
-    if keepdim or not dims or not g.ndim and len(dims) == 0:
+    if keepdim or not dims or (not g.ndim and len(dims) == 0):
         return g
     shape = list(g.shape)
     for d in dims:
@@ -64,7 +64,12 @@ def _summable(input: Tensor, dtype: dtypes.dtype | None) -> Tensor:
 
 
 def sum(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None, out: Tensor | None = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: dtypes.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Return the sum over all elements, or over `dim`. Integers and bools are summed as int64."""
     result = _sum(_summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
@@ -85,7 +90,12 @@ def _(F, g, x_shape, dims, keepdim):
 
 
 def mean(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None, out: Tensor | None = None
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: dtypes.dtype | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over all elements, or over `dim`."""
     if dtype is not None:
@@ -100,7 +110,9 @@ def mean(
 
 
 def _name(tensor: Tensor) -> str:
-    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}[tensor.dtype.name]
+    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}[
+        tensor.dtype.name
+    ]
 
 
 @operator(1, name="prod")
@@ -169,7 +181,9 @@ def cumsum(input: Tensor, dim: int, *, dtype: dtypes.dtype | None = None) -> Ten
 # -- variance and norms -------------------------------------------------------------------------------------------
 
 
-def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1) -> Tensor:
+def var(
+    input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
+) -> Tensor:
     """Return the variance: the squared distance from the mean, summed and divided by (count - correction)."""
     if unbiased is not None:
         correction = int(unbiased)
@@ -184,7 +198,9 @@ def var(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: 
     return _sum(squares, dims, keepdim) / (count - correction if count > correction else float("nan"))
 
 
-def std(input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1) -> Tensor:
+def std(
+    input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
+) -> Tensor:
     """Return the standard deviation, the square root of `var`."""
     return traced.sqrt(var(input, dim, unbiased, keepdim, correction=correction))
 
@@ -227,7 +243,9 @@ def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim
     if not isinstance(order, (int, float)):
         raise RuntimeError(f"norm(): expected p to be a number or 'fro', got {p!r}")
     if input._a.dtype.kind in "biu":
-        raise RuntimeError(f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_name(input)}")
+        raise RuntimeError(
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_name(input)}"
+        )
     return _vector_norm(input, float(order), reduced_dims(dim, input._a.ndim), keepdim)
 
 
@@ -332,7 +350,9 @@ def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor
     if dim is None:
         if not a.size:
             name = "argmax" if largest else "argmin"
-            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument.")
+            raise IndexError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
+            )
         flat = a.reshape(-1)
         found = np.asarray(flat.argmax() if largest else flat.argmin())
         return wrap(found.reshape((1,) * a.ndim) if keepdim else found)

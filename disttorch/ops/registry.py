@@ -44,14 +44,22 @@ _SAVED, _ATTR, _SHAPE, _NEEDS = range(4)
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
-    code: CodeType = function.__code__  # type: ignore[attr-defined]
+    code: CodeType = function.__code__
     return code.co_varnames[: code.co_argcount]
 
 
 class Operator:
     """A kernel, its rules, and what a node of it needs to know."""
 
-    def __init__(self, kernel: Kernel, inputs: int | None, *, name: str = "", grad_name: str = "", differentiable: int | None = None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        inputs: int | None,
+        *,
+        name: str = "",
+        grad_name: str = "",
+        differentiable: int | None = None,
+    ) -> None:
         parameters = [p for p in _parameters(kernel)[1:] if p != "out"]
         self.kernel = kernel
         self.name = name or kernel.__name__
@@ -130,7 +138,9 @@ class Operator:
         if node.saved or node.saved is None:
             saved = saved_values(node, as_arrays=not create_graph)
             if create_graph:
-                saved = [v if s >= 0 else self._output(node, e, -1 - s) for v, e, s in zip(saved, node.saved, self.slots)]
+                saved = [
+                    v if s >= 0 else self._output(node, e, -1 - s) for v, e, s in zip(saved, node.saved or (), self.slots)
+                ]
         F = traced if create_graph else raw
         if self.joint:
             rule, getters, _ = self.rules[0]

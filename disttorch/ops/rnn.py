@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.ops.composite import composite_vjp
 from disttorch.ops.define import operator
-from disttorch.ops.join import cat
+from disttorch.ops.join import cat, stack
 from disttorch.ops.linalg import linear
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import both, traced
@@ -37,7 +38,7 @@ def _grad_on_arrays(g: Any, inputs: Any, reserve: Any, reverse: bool) -> Any:
 
 
 def _grad_on_tensors(g: Any, inputs: Any, reserve: Any, reverse: bool) -> Any:
-    return composite_vjp(lambda *renamed: lstm_layer_formula(*renamed, reverse), inputs, g)
+    return composite_vjp(functools.partial(lstm_layer_formula, reverse=reverse), inputs, g)
 
 
 both("lstm_layer_grad", _grad_on_arrays, _grad_on_tensors)
@@ -99,4 +100,4 @@ def lstm(
         if dropout_p and k < num_layers - 1:
             layer = dropout(layer, dropout_p, train)
     output = traced.transpose(layer, 0, 1) if batch_first else layer
-    return output, stack(last_h, 0), traced.stack(last_c, 0)
+    return output, stack(last_h, 0), stack(last_c, 0)

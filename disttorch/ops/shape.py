@@ -338,7 +338,7 @@ def _split(xp, x, sizes, dim):
 def _(F, g, x_shape, sizes, dim):
     some = next(piece for piece in g if piece is not None)
     shapes = [(*x_shape[:dim], n, *x_shape[dim + 1 :]) for n in sizes]
-    return F.cat([F.zeros_from(some, shape) if piece is None else piece for piece, shape in zip(g, shapes)], dim)
+    return F.cat([F.zeros_from(some, shape) if piece is None else piece for piece, shape in zip(g, shapes)], dim, sizes)
 
 
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:

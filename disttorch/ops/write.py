@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from disttorch.autograd.grad_mode import mode
-from disttorch.autograd.record import record
+from disttorch.autograd.record import entry, record
 from disttorch.autograd.tensor import Tensor, alias, wrap
 from disttorch.autograd.views import check_inplace, written
 from disttorch.backends import backend_of
@@ -104,13 +104,37 @@ def inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         check_inplace(input)
         if direct and not kwargs and all([_fits(input, a) for a in args]):
             return write_directly(op, input, args)
-        store(input, function(before_write(input), *args, **kwargs))
+        before = before_write(input)
+        if op is None and mode.enabled and _needs_grad((before, *args, *kwargs.values())):
+            _detach_memory(before)
+        result = function(before, *args, **kwargs)
+        if op is not None and result._edge is not None:
+            _keep_operand(result._edge[0], before)
+        store(input, result)
         return input
 
     name = function.__name__ + "_"
     function_.__name__ = function_.__qualname__ = name
     function_.__doc__ = f"In-place form of `{function.__name__}`."
     return function_
+
+
+def _needs_grad(values: Sequence[Any]) -> bool:
+    return any([isinstance(v, Tensor) and v.requires_grad for v in values])
+
+
+def _detach_memory(before: Tensor) -> None:
+    before._a = before._a.copy()
+    if before._counter is not None:
+        before._counter = list(before._counter)
+
+
+def _keep_operand(node: Any, before: Tensor) -> None:
+    """Give the operand memory of its own if the derivative needs the elements that are about to be overwritten."""
+    mine = [kept is not None and kept[0] is before for kept in node.saved]
+    if any(mine):
+        _detach_memory(before)
+        node.saved = [entry(before) if m else kept for m, kept in zip(mine, node.saved)]
 
 
 def _fits(input: Tensor, operand: Any) -> bool:
@@ -126,7 +150,10 @@ def write_directly(op: Any, input: Tensor, args: tuple[Any, ...]) -> Tensor:
     out = wrap(a)
     out._counter = input._counter
     split = len(op.inputs) - 1
-    node = record(op, (before_write(input), *args[:split]), (out,), args[split:]) if mode.enabled else None
+    before = before_write(input)
+    node = record(op, (before, *args[:split]), (out,), args[split:]) if mode.enabled else None
+    if node is not None:
+        _keep_operand(node, before)
     op.kernel(backend_of(a).namespace, a, *[x._a if isinstance(x, Tensor) else x for x in args], a)
     written(input)
     if node is not None:  # a saved result is the one after this write, a saved input the one before

@@ -1,0 +1,122 @@
+"""Runs both libraries in turn, each round in a fresh process, and sets their times side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Set to an older core type these halve the speed of NumPy's matrix product; neither side gets them.
+CLEARED_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+KEYS = ("median", "min")
+
+
+class WorkerError(RuntimeError):
+    """A benchmark process failed; the message carries what it wrote."""
+
+
+def installed_libraries() -> list[str]:
+    """Return the libraries that can be timed here, ours first."""
+    return ["disttorch"] + (["torch"] if importlib.util.find_spec("torch") else [])
+
+
+def run_rounds(suite: str, rounds: int, threads: int, only: str) -> dict[str, Any]:
+    """Time a suite with every installed library, alternating, and return the summary.
+
+    Args:
+        suite: "overhead" or "models".
+        rounds: processes per library.
+        threads: threads for each library.
+        only: a part of the name of the cases to run; "" for all.
+
+    Returns:
+        The versions, the settings, and for each case and library the median of the rounds'
+        medians, the minimum of all readings and the spread of the medians; times are in µs.
+    """
+    libraries = installed_libraries()
+    answers: dict[str, list[dict[str, Any]]] = {library: [] for library in libraries}
+    for number in range(rounds):
+        # Who goes first changes, so that a machine that warms up or slows down favours nobody.
+        for library in libraries if number % 2 == 0 else reversed(libraries):
+            print(f"round {number + 1}/{rounds}: {library}", file=sys.stderr, flush=True)
+            answers[library].append(run_worker(library, suite, threads, only))
+    names = answers["disttorch"][0]["cases"]
+    return {
+        "suite": suite,
+        "threads": threads,
+        "rounds": rounds,
+        "versions": {library: answers[library][0]["version"] for library in libraries},
+        "cases": {
+            name: {
+                library: summarise([answer["cases"][name] for answer in answers[library]])
+                for library in libraries
+            }
+            for name in names
+        },
+    }
+
+
+def run_worker(library: str, suite: str, threads: int, only: str) -> dict[str, Any]:
+    """Time one library in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.worker", "--library", library]
+    command += ["--suite", suite, "--threads", str(threads), "--only", only]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment(threads), capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise WorkerError(f"the benchmark of {library} failed:\n{result.stderr.strip()}")
+    return json.loads(result.stdout)
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return this process's environment with the settings that both sides get."""
+    variables = {name: value for name, value in os.environ.items() if name not in CLEARED_VARIABLES}
+    return variables | dict.fromkeys(THREAD_VARIABLES, str(threads))
+
+
+def summarise(readings: list[dict[str, float]]) -> dict[str, float]:
+    """Reduce the rounds of one case to median, minimum and spread (largest - smallest median)."""
+    medians = [reading["median"] for reading in readings]
+    median = statistics.median(medians)
+    return {
+        "median": median,
+        "min": min(reading["min"] for reading in readings),
+        "spread": (max(medians) - min(medians)) / median,
+    }
+
+
+def format_table(summary: dict[str, Any]) -> str:
+    """Return the summary as a Markdown table, one line per case."""
+    libraries = list(summary["versions"])
+    titles = [f"{library} {summary['versions'][library]}" for library in libraries]
+    header = ["median (min, spread)", *titles]
+    if len(libraries) == 2:
+        header.append("torch / disttorch (of the minima)")
+    rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for name, times in summary["cases"].items():
+        row = [name, *(format_times(times[library]) for library in libraries)]
+        if len(libraries) == 2:
+            ratio, of_minima = (times["torch"][key] / times["disttorch"][key] for key in KEYS)
+            row.append(f"{ratio:.2f} ({of_minima:.2f})")
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def format_times(times: dict[str, float]) -> str:
+    """Return `median unit (min, spread in per cent)` in a unit that suits the median."""
+    unit, scale = ("ms", 1e-3) if times["median"] >= 1000 else ("µs", 1.0)
+    median, minimum = (three_digits(scale * times[key]) for key in KEYS)
+    return f"{median} {unit} ({minimum}, {times['spread']:.0%})"
+
+
+def three_digits(value: float) -> str:
+    """Format a positive number with three significant digits and no exponent."""
+    decimals = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{decimals}f}"

@@ -1,0 +1,191 @@
+"""A worker's end of the socket to its agent (the `disttorch-run` process).
+
+The socket is a connected Unix socket pair that the worker inherits, so there is no name, no port
+and no key to find. It brings the worker its rank and keys, shared-memory segments, and the news
+that another rank has failed; its closing means that the agent is dead. A monitor thread reads it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+from array import array
+from typing import Any
+
+from disttorch.distributed import wire
+from disttorch.distributed.errors import DistError, PeerFailed, ProtocolError
+
+FD_VARIABLE = "DISTTORCH_AGENT_FD"
+# Delivered to the main thread to make it raise PeerFailed wherever it is.
+PEER_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 4
+_REPLY_SECONDS = 60.0
+
+_link: AgentLink | None = None
+
+
+def has_agent() -> bool:
+    """Say whether this process was started by `disttorch-run`."""
+    return (_link is not None and _link.pid == os.getpid()) or FD_VARIABLE in os.environ
+
+
+def connect() -> AgentLink:
+    """Return the link to the agent that started this process; DistError when there is none."""
+    global _link
+    if _link is not None and _link.pid == os.getpid():
+        return _link
+    number = os.environ.pop(FD_VARIABLE, "")
+    if _link is not None or not number.isdecimal():
+        raise DistError(
+            "this process is no worker of disttorch-run; start the script with `disttorch-run "
+            "--nproc-per-node N script.py`"
+        )
+    try:
+        _link = AgentLink(int(number))
+    except OSError:
+        raise DistError(
+            f"{FD_VARIABLE} names descriptor {number}, which is not open: only the process "
+            "that disttorch-run "
+            "started is a worker, not its children"
+        ) from None
+    return _link
+
+
+def abandon(reason: str) -> None:
+    """Make everything that waits for other ranks fail, since this rank itself has failed."""
+    if _link is not None and _link.pid == os.getpid():
+        _link.abandon(reason)
+
+
+class AgentLink:
+    """The worker's side of the conversation with its agent."""
+
+    def __init__(self, fd: int) -> None:
+        self.pid = os.getpid()
+        self._socket = socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
+        self._stop, self._stopper = os.pipe()
+        self._thread: threading.Thread | None = None
+        self._segments: dict[str, tuple[dict[str, Any], int]] = {}
+        self._news = threading.Condition()
+        self._raise_in_main = False
+        self._main_knows = False
+        self.failure: PeerFailed | None = None
+        self.left: set[int] = set()
+        self.welcome = self._receive()[0]
+
+    def check(self) -> None:
+        """Raise PeerFailed if another rank has failed."""
+        if self.failure is not None:
+            if threading.current_thread() is threading.main_thread():
+                self._tell_main()
+            raise self.failure
+
+    def abandon(self, reason: str) -> None:
+        """Count this rank as failed; the main thread knows."""
+        with self._news:
+            self._main_knows = True
+            if self.failure is None:
+                self.failure = PeerFailed(self.welcome["rank"], reason)
+            self._news.notify_all()
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Send a control message; nothing happens when the agent is gone."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.send(wire.encode(kind, **fields))
+
+    def segment(self, key: str, size: int) -> int:
+        """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank
+        that asks.
+        """
+        self.send("segment_request", key=key, size=size)
+        with self._news:
+            if not self._news.wait_for(
+                lambda: key in self._segments or self.failure, _REPLY_SECONDS
+            ):
+                raise DistError(
+                    f"the agent did not answer a request for {size} bytes of shared memory"
+                )
+            self.check()
+            message, fd = self._segments.pop(key)
+        if message["error"]:
+            raise MemoryError(message["error"])
+        return fd
+
+    def start(self) -> None:
+        """Start the monitor thread; in the main thread, let failures of peers raise there."""
+        if self._thread is not None:
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(PEER_SIGNAL, self._raise_peer_failed)
+            self._raise_in_main = True
+        self._thread = threading.Thread(target=self._monitor, name="disttorch-monitor", daemon=True)
+        self._thread.start()
+        self.send("ready")
+
+    def _receive(self) -> tuple[dict[str, Any], int]:
+        data, fds, flags, _ = socket.recv_fds(self._socket, wire.MAX_MESSAGE + 1, 1)
+        for fd in fds[1:]:
+            os.close(fd)
+        if not data:
+            raise ConnectionResetError("the agent is gone")
+        if flags & socket.MSG_TRUNC:
+            raise ProtocolError("the agent sent a message that is too long")
+        return wire.decode(data), fds[0] if fds else -1
+
+    def _monitor(self) -> None:
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        poller.register(self._stop, select.POLLIN)
+        while True:
+            if any(fd == self._stop for fd, _ in poller.poll()):
+                return
+            try:
+                message, fd = self._receive()
+            except OSError:
+                self._agent_died()
+            self._handle(message, fd)
+
+    def _handle(self, message: dict[str, Any], fd: int) -> None:
+        kind = message["type"]
+        with self._news:
+            if kind == "segment":
+                self._segments[message["key"]] = message, fd
+            elif kind == "left":
+                self.left.add(message["rank"])
+            elif kind == "abort" and self.failure is None:
+                self.failure = PeerFailed(message["rank"], message["reason"], message["traceback"])
+            self._news.notify_all()
+        if kind == "abort" and self._raise_in_main:
+            signal.pthread_kill(threading.main_thread().ident or 0, PEER_SIGNAL)
+
+    def _raise_peer_failed(self, _signal: int, _frame: object) -> None:
+        if self.failure is not None and not self._main_knows:
+            self._tell_main()
+            raise self.failure
+
+    def _tell_main(self) -> None:
+        """Note that the main thread raises PeerFailed now: the signal must not raise it again in
+        its handlers.
+        """
+        if not self._main_knows:
+            self._main_knows = True
+            self.send("unwinding")
+
+    def _agent_died(self) -> None:
+        """Stop this worker and the processes that it started: nobody is left to watch them."""
+        if os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+
+def send_descriptor(sock: socket.socket, data: bytes, fd: int) -> None:
+    """Send one message, with a descriptor unless `fd` is -1."""
+    if fd < 0:
+        sock.send(data)
+    else:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))
+        sock.sendmsg([data], [rights])

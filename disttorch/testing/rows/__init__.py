@@ -1,0 +1,1 @@
+"""The rows of the table of samples, in files named as those of `disttorch.ops`."""
