@@ -240,7 +240,7 @@ from disttorch._tensor import Tensor
 from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
 from disttorch.serialization import load, save
-from disttorch import distributed, nn, utils
+from disttorch import distributed, nn, optim, utils
 
 float = float32
 double = float64

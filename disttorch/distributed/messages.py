@@ -67,7 +67,7 @@ class MessageTransport(Transport):
             socket.setsockopt(zmq.RECONNECT_IVL, 10)
             socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + wire.MAX_MESSAGE)
             if self.rank == low:
-                socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())
+                accept_only_this_user(socket)
                 socket.bind(address)
             else:
                 socket.connect(address)
@@ -178,3 +178,8 @@ class MessageTransport(Transport):
         if len(frames) == 1:
             texts[peer] = wire.decode(frames[0].buffer)["text"]
             waiting.discard(peer)
+
+
+def accept_only_this_user(socket: zmq.Socket[bytes]) -> None:
+    """Have the kernel's word that whoever connects to `socket`, not yet bound, is this user."""
+    socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())

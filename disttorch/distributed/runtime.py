@@ -14,6 +14,7 @@ from disttorch.distributed.errors import DistError
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.store import AgentStore, Store, seconds
 from disttorch.distributed.transport import Transport
+from disttorch.utils.data import sharding
 
 DEFAULT_TIMEOUT = 600.0
 SHM_VARIABLE = "DISTTORCH_SHM"
@@ -91,6 +92,9 @@ def init_process_group(
     default = DEFAULT_TIMEOUT if link is None else link.welcome["timeout"]
     _group = ProcessGroup(link, transport, limit or default, _epoch)
     _store = store or (Store() if link is None else AgentStore(link))
+    from disttorch.distributed.data_sharding import GroupWorld
+
+    sharding.set_world(GroupWorld(_group))
     _register_exit()
 
 
@@ -98,6 +102,7 @@ def destroy_process_group(group: Any = None) -> None:
     """Leave the group: finish what is under way and let go of memory and sockets."""
     global _group, _store
     default(group)
+    sharding.set_world(None)
     leaving, _group = _group, None
     held, _store = _store, None
     assert leaving is not None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
+from disttorch.core import dtypes
 from disttorch.nn._padding import pad
 from disttorch.nn._reduction import accepts_legacy
 from disttorch.ops import activation, loss
-from disttorch.ops.activation import gelu, log_softmax, logsigmoid, sigmoid, softmax, softplus
+from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
 from disttorch.ops.conv import conv1d, conv2d, conv3d
 from disttorch.ops.creation import zeros
 from disttorch.ops.define import expect_tensor
@@ -80,6 +82,29 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
         raise ValueError("min_val cannot be greater than max_val")
     function = hardtanh_ if inplace else activation.hardtanh
     return function(input, min_val, max_val)
+
+
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return exp(x) / sum(exp(x)) along `dim`, computed in `dtype` if given."""
+    return activation.softmax(input, _chosen_dim("softmax", input, dim, _stacklevel), dtype=dtype)
+
+
+def log_softmax(
+    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None
+) -> Tensor:
+    """Return log(softmax(x)) along `dim`, computed in `dtype` if given."""
+    return activation.log_softmax(input, _chosen_dim("log_softmax", input, dim, _stacklevel), dtype=dtype)
+
+
+def _chosen_dim(function: str, input: Tensor, dim: int | None, stacklevel: int) -> int:
+    if dim is not None:
+        return dim
+    warnings.warn(
+        f"Implicit dimension choice for {function} has been deprecated. Change the call to include dim=X as an argument.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+    return 0 if input.ndim in (0, 1, 3) else 1
 
 
 # -- losses ---------------------------------------------------------------------------------------

@@ -93,3 +93,13 @@ def test_activations_in_place() -> None:
     leaf = torch.ones(1, requires_grad=True)
     with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
         F.relu(leaf, inplace=True)
+
+
+@pytest.mark.parametrize("function", [F.softmax, F.log_softmax])
+def test_softmax_without_a_dimension_warns(function: Any) -> None:
+    for shape, dim in (((3,), 0), ((2, 3), 1), ((2, 3, 4), 0), ((1, 2, 3, 4), 1)):
+        x = torch.randn(*shape)
+        with pytest.warns(UserWarning, match="Implicit dimension choice for"):
+            implicit = function(x)
+        assert torch.equal(implicit, function(x, dim=dim))
+    assert function(x, 0, dtype=torch.float64).dtype is torch.float64

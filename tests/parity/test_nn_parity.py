@@ -759,3 +759,24 @@ def test_state_dict_hooks() -> None:
         return seen
 
     both(scenario)
+
+
+@pytest.mark.parametrize("make", [make_net, make_cnn], ids=["net", "cnn"])
+def test_training_by_hand_follows_pytorch(make: Make) -> None:
+    size = 32 if make is make_net else 28
+    pictures = numbers(4, 1, size, size).astype(np.float32)
+
+    def scenario(library: Any) -> Any:
+        library.manual_seed(0)
+        net, losses = make(library.nn), []
+        criterion = library.nn.CrossEntropyLoss()
+        for _ in range(4):
+            net.zero_grad()
+            loss = criterion(net(library.tensor(pictures)), library.tensor([1, 2, 3, 4]))
+            loss.backward()
+            for p in net.parameters():
+                p.data.sub_(p.grad.data * 0.1)
+            losses.append(loss)
+        return losses, list(net.parameters())
+
+    both(scenario, 2e-5)

@@ -1,0 +1,115 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from disttorch.autograd.tensor import Tensor
+from disttorch.autograd.views import written
+from disttorch.backends import kernels_of
+from disttorch.optim.optimizer import (
+    Optimizer,
+    Params,
+    check_range,
+    count_step,
+    evaluate,
+    new_step,
+    number,
+    real_view,
+    step_as_tensor,
+    zeros_like,
+)
+
+
+class Adam(Optimizer):
+    """Adam, as `torch.optim.Adam`.
+
+        g <- g + weight_decay * p        (decoupled_weight_decay: p <- p - lr * weight_decay * p instead)
+        m <- beta1 * m + (1 - beta1) * g
+        v <- beta2 * v + (1 - beta2) * g^2
+        p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)        in step t
+
+    From D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015. `amsgrad` uses the largest v so
+    far (S. Reddi et al., "On the convergence of Adam and beyond", 2018). `foreach`, `fused` and `capturable` choose
+    an implementation in PyTorch and change nothing here.
+    """
+
+    _added_options = {
+        "amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
+        "decoupled_weight_decay": False, "fused": None,
+    }  # fmt: skip
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float | Tensor, float | Tensor] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        check_range("learning rate", lr)
+        check_range("epsilon value", eps)
+        check_range("weight_decay value", weight_decay)
+        defaults = {
+            "lr": lr, "betas": _checked_betas(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad,
+            "maximize": maximize, "foreach": foreach, "capturable": capturable, "differentiable": differentiable,
+            "fused": fused, "decoupled_weight_decay": decoupled_weight_decay,
+        }  # fmt: skip
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for one in self.state.values():
+            step_as_tensor(one)
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters from their gradients; return what `closure`, which computes them anew, returned."""
+        loss = evaluate(closure)
+        for group in self.param_groups:
+            lr = number(group["lr"])
+            beta1, beta2 = map(number, group["betas"])
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._update(param, group, lr, beta1, beta2)
+        return loss
+
+    def _update(self, param: Tensor, group: dict[str, Any], lr: float, beta1: float, beta2: float) -> None:
+        state = self.state[param] or self._new_state(param, group)
+        step = count_step(state)
+        largest = state["max_exp_avg_sq"] if group["amsgrad"] else None
+        arrays = [param, param.grad, state["exp_avg"], state["exp_avg_sq"], largest]
+        kernels_of(param._a).adam(
+            *[None if tensor is None else real_view(tensor._a) for tensor in arrays],
+            step, lr, beta1, beta2, group["eps"], group["weight_decay"], group["decoupled_weight_decay"],
+            group["maximize"],
+        )  # fmt: skip
+        written(param)
+
+    def _new_state(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+        state = self.state[param]
+        state["step"] = new_step()
+        state["exp_avg"] = zeros_like(param)
+        state["exp_avg_sq"] = zeros_like(param)
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = zeros_like(param)
+        return state
+
+
+def _checked_betas(betas: tuple[float | Tensor, float | Tensor]) -> tuple[float | Tensor, float | Tensor]:
+    for i, beta in enumerate(betas):
+        if isinstance(beta, Tensor) and beta.numel() != 1:
+            raise ValueError(f"Tensor betas[{i}] must be 1-element")
+        if not 0.0 <= number(beta) < 1.0:
+            raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+    if not (all(isinstance(b, float) for b in betas) or all(isinstance(b, Tensor) for b in betas)):
+        raise ValueError("betas must be either both floats or both Tensors")
+    return tuple(betas)  # type: ignore[return-value]
