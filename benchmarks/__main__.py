@@ -7,43 +7,52 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.compare import WorkerError, format_table, run_rounds
+from benchmarks.compare import Plan, WorkerError, format_table, run_rounds
 
 
 def main() -> int:
     """Run a suite, print its table and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="Time disttorch and, where it is installed, PyTorch, in alternating processes.",
-    )
-    parser.add_argument(
-        "suite",
-        choices=("overhead", "models"),
-        help="overhead: single operators and import; models: training steps of the examples",
-    )
-    parser.add_argument(
-        "--rounds", type=count, default=5, help="processes per library (default: 5)"
-    )
-    parser.add_argument("--threads", type=count, default=1, help="for both sides (default: 1)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there as well")
-    args = parser.parse_args()
-
+    args = parse_arguments()
     try:
-        summary = run_rounds(args.suite, args.rounds, args.threads, args.only)
+        summary = run_rounds(Plan(args.suite, args.rounds, args.threads, args.clock, args.only))
     except WorkerError as error:
         print(f"benchmarks: error: {error}", file=sys.stderr)
         return 1
     if not summary["cases"]:
         print(f"benchmarks: error: no case of {args.suite} contains {args.only!r}", file=sys.stderr)
         return 1
-    print(f"{args.suite}: {args.threads} thread(s), {args.rounds} round(s)\n")
+    print(f"{args.suite}: {args.threads} thread(s), {args.rounds} round(s), {args.clock} time\n")
     print(format_table(summary))
     if "torch" not in summary["versions"]:
         print("\nPyTorch is not installed, so there is nothing to compare with.")
     if args.json:
         args.json.write_text(json.dumps(summary, indent=2) + "\n")
     return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Time disttorch and, where it is installed, PyTorch, in alternating processes.",
+    )
+    add = parser.add_argument
+    add(
+        "suite",
+        choices=("overhead", "models"),
+        help="overhead: single operators and import; models: training steps of the examples",
+    )
+    add("--rounds", type=count, default=5, metavar="N", help="processes per library (default: 5)")
+    add("--threads", type=count, default=1, metavar="N", help="for both sides (default: 1)")
+    add(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: time on the processor, for a busy machine and one thread (default: wall)",
+    )
+    add("--only", default="", metavar="TEXT", help="cases whose name contains this")
+    add("--json", type=Path, metavar="FILE", help="write all figures there as well")
+    return parser.parse_args()
 
 
 def count(text: str) -> int:

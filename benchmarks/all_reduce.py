@@ -51,10 +51,7 @@ def compare(ranks: int, rounds: int, sizes: list[int]) -> dict[str, list[float]]
     for _ in range(rounds):
         for system in systems:
             taken[system].append(run(system, ranks, sizes))
-    return {
-        system: [statistics.median(column) for column in zip(*rows, strict=True)]
-        for system, rows in taken.items()
-    }
+    return {system: [statistics.median(column) for column in zip(*rows, strict=True)] for system, rows in taken.items()}
 
 
 def run(system: str, ranks: int, sizes: list[int]) -> list[float]:
@@ -64,9 +61,7 @@ def run(system: str, ranks: int, sizes: list[int]) -> list[float]:
         command += ["--oversubscribe", __file__, "--worker", system, "--sizes", *map(str, sizes)]
         command += ["--meeting", str(Path(folder) / "meeting")]
         environment = {**os.environ, "DISTTORCH_SHM": "0" if system == "messages" else "1"}
-        done = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, text=True, check=True
-        )
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("["))
     result: list[float] = json.loads(line)
     return result
@@ -88,9 +83,7 @@ def measure(system: str, meeting: str, sizes: list[int]) -> None:
         medians.append(statistics.median(times) * 1e3)
     if os.environ["RANK"] == "0":
         print(json.dumps(medians))
-    importlib.import_module(
-        ("torch" if system == "gloo" else "disttorch") + ".distributed"
-    ).destroy_process_group()
+    importlib.import_module(("torch" if system == "gloo" else "disttorch") + ".distributed").destroy_process_group()
 
 
 def prepare_disttorch(system: str) -> Callable[[int], Callable[[], object]]:

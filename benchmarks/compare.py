@@ -8,14 +8,26 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Set to an older core type these halve the speed of NumPy's matrix product; neither side gets them.
-CLEARED_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# The first two, set to an older core type, halve the speed of NumPy's matrix product; the third
+# would have every import compile its modules anew. Neither side gets them.
+CLEARED_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 KEYS = ("median", "min")
+
+
+class Plan(NamedTuple):
+    """What to measure and how."""
+
+    suite: str  # "overhead" or "models"
+    rounds: int  # processes per library
+    threads: int  # for each library
+    clock: str  # "wall" or "cpu"
+    only: str  # a part of the names of the cases to run; "" for all
 
 
 class WorkerError(RuntimeError):
@@ -27,57 +39,68 @@ def installed_libraries() -> list[str]:
     return ["disttorch"] + (["torch"] if importlib.util.find_spec("torch") else [])
 
 
-def run_rounds(suite: str, rounds: int, threads: int, only: str) -> dict[str, Any]:
-    """Time a suite with every installed library, alternating, and return the summary.
+def run_rounds(plan: Plan) -> dict[str, Any]:
+    """Time a suite with every installed library, in turn, and return the summary.
 
-    Args:
-        suite: "overhead" or "models".
-        rounds: processes per library.
-        threads: threads for each library.
-        only: a part of the name of the cases to run; "" for all.
+    It holds the plan, the versions, and for each case and library the median of the rounds'
+    medians, the minimum of all readings and the spread of the medians; times are in µs.
 
-    Returns:
-        The versions, the settings, and for each case and library the median of the rounds'
-        medians, the minimum of all readings and the spread of the medians; times are in µs.
+    Raises:
+        WorkerError: a benchmark process failed.
     """
     libraries = installed_libraries()
     answers: dict[str, list[dict[str, Any]]] = {library: [] for library in libraries}
-    for number in range(rounds):
-        # Who goes first changes, so that a machine that warms up or slows down favours nobody.
-        for library in libraries if number % 2 == 0 else reversed(libraries):
-            print(f"round {number + 1}/{rounds}: {library}", file=sys.stderr, flush=True)
-            answers[library].append(run_worker(library, suite, threads, only))
-    names = answers["disttorch"][0]["cases"]
+    with tempfile.TemporaryDirectory() as bytecode:
+        variables = environment(plan.threads, bytecode)
+        for library in libraries:
+            run_python(["-c", f"import {library}"], library, variables)
+        for number in range(plan.rounds):
+            # Who goes first changes, so that a machine that slows down favours nobody.
+            for library in libraries if number % 2 == 0 else reversed(libraries):
+                print(f"round {number + 1}/{plan.rounds}: {library}", file=sys.stderr, flush=True)
+                answers[library].append(run_worker(library, plan, variables))
     return {
-        "suite": suite,
-        "threads": threads,
-        "rounds": rounds,
+        **plan._asdict(),
         "versions": {library: answers[library][0]["version"] for library in libraries},
         "cases": {
-            name: {
-                library: summarise([answer["cases"][name] for answer in answers[library]])
-                for library in libraries
-            }
-            for name in names
+            name: {library: summarise([answer["cases"][name] for answer in answers[library]]) for library in libraries}
+            for name in answers["disttorch"][0]["cases"]
         },
     }
 
 
-def run_worker(library: str, suite: str, threads: int, only: str) -> dict[str, Any]:
+def run_worker(library: str, plan: Plan, variables: dict[str, str]) -> dict[str, Any]:
     """Time one library in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.worker", "--library", library]
-    command += ["--suite", suite, "--threads", str(threads), "--only", only]
+    command = ["-m", "benchmarks.worker", "--library", library, "--suite", plan.suite]
+    command += ["--threads", str(plan.threads), "--clock", plan.clock, "--only", plan.only]
+    return json.loads(run_python(command, library, variables))
+
+
+def run_python(command: list[str], library: str, variables: dict[str, str]) -> str:
+    """Run Python with these arguments and return what it printed."""
     result = subprocess.run(
-        command, cwd=ROOT, env=environment(threads), capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode != 0:
         raise WorkerError(f"the benchmark of {library} failed:\n{result.stderr.strip()}")
-    return json.loads(result.stdout)
+    return result.stdout
 
 
-def environment(threads: int) -> dict[str, str]:
-    """Return this process's environment with the settings that both sides get."""
+def environment(threads: int, bytecode: str) -> dict[str, str]:
+    """Return this process's environment with the settings that both sides get.
+
+    Args:
+        threads: for the array libraries.
+        bytecode: a folder for compiled modules. An installed package has its own, a checkout may
+            not; with this folder, filled before the first round, both sides import alike.
+    """
     variables = {name: value for name, value in os.environ.items() if name not in CLEARED_VARIABLES}
+    variables["PYTHONPYCACHEPREFIX"] = bytecode
     return variables | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 

@@ -37,9 +37,7 @@ def cases(torch: ModuleType) -> dict[str, Case]:
     }
 
 
-def training_step(
-    torch: ModuleType, net: Any, side: int, build_optimizer: Callable[[Any], Any]
-) -> Callable[[], None]:
+def training_step(torch: ModuleType, net: Any, side: int, build_optimizer: Callable[[Any], Any]) -> Callable[[], None]:
     """Return a function that trains `net` on one fixed batch of random pictures."""
     images = torch.randn(BATCH, 1, side, side)
     labels = torch.randint(0, 10, (BATCH,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import timeit
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 READINGS = 7
@@ -19,15 +20,16 @@ class Case(NamedTuple):
     names: dict[str, Any]
 
 
-def measure(case: Case, seconds: float) -> dict[str, float]:
+def measure(case: Case, seconds: float, clock: Callable[[], float]) -> dict[str, float]:
     """Return the median and the minimum time of one execution, in microseconds.
 
     Args:
         case: what to time; it is executed a few times before, to warm up.
         seconds: how long one of the readings should take at least.
+        clock: what tells the time, in seconds.
     """
     # timeit switches the garbage collector off; training runs with it, so it counts here.
-    timer = timeit.Timer(case.statement, "import gc; gc.enable()", globals=case.names)
+    timer = timeit.Timer(case.statement, "import gc; gc.enable()", clock, globals=case.names)
     timer.timeit(3)
     number = 1
     while (elapsed := timer.timeit(number)) < seconds:

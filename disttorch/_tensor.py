@@ -333,7 +333,7 @@ def _scaled_inplace(name: str) -> Callable[..., Tensor]:
     direct = inplace(getattr(traced, name))
 
     def method(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-        return direct(self, other if alpha == 1 else other * alpha)
+        return direct(self, elementwise.scaled(self, other, alpha))
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = direct.__doc__

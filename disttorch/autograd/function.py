@@ -98,9 +98,21 @@ class _FunctionOp:
                 raise TypeError(
                     f"{self.grad_name} returned {type(result).__name__} as gradient {i}: expected Variable (a tensor) or None"
                 )
+            if edge is not None and result is not None:
+                self._check_shape(i, result._a.shape, edge)
         if create_graph:
             return results
         return [None if r is None or edge is None else r._a for r, edge in zip(results, node.edges)]
+
+    def _check_shape(self, i: int, shape: tuple[int, ...], edge: Any) -> None:
+        """Raise RuntimeError unless gradient i can be summed to the shape of its input."""
+        target, k = edge
+        want = target.meta_of(k)[0] if isinstance(target, Node) else target._a.shape
+        if len(shape) < len(want) or any(m not in (n, 1) for m, n in zip(want[::-1], shape[::-1])):
+            raise RuntimeError(
+                f"Function {self.grad_name} returned an invalid gradient at index {i} - got {list(shape)} but expected shape "
+                f"compatible with {list(want)}"
+            )
 
     def _incoming(self, node: Node, k: int, gradient: Any) -> Tensor | None:
         if gradient is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -46,12 +47,39 @@ class _Switch:
         mode.enabled = self._stack.pop()
 
     def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function):
+            return self._around_generator(function)  # type: ignore[return-value]
+
         @functools.wraps(function)
         def inner(*args: Any, **kwargs: Any) -> Any:
             with self._again():
                 return function(*args, **kwargs)
 
         return inner  # type: ignore[return-value]
+
+    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a generator function whose steps run in this mode, and its caller's code in the caller's."""
+
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            steps = function(*args, **kwargs)
+            advance: Callable[[], Any] = functools.partial(next, steps)
+            while True:
+                try:
+                    with self._again():
+                        value = advance()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    advance = functools.partial(steps.send, (yield value))
+                except GeneratorExit:
+                    with self._again():
+                        steps.close()
+                    raise
+                except BaseException as error:
+                    advance = functools.partial(steps.throw, error)
+
+        return inner
 
     def _again(self) -> _Switch:
         return _Switch(self._enabled)

@@ -1,6 +1,4 @@
-"""Data-parallel training: process groups, collectives, the gradient reducer. See
-docs/distributed.md.
-"""
+"""Data-parallel training: process groups, collectives, the gradient reducer. See docs/distributed.md."""
 
 from disttorch.distributed.collectives import (
     ReduceOp,
@@ -30,8 +28,11 @@ from disttorch.distributed.runtime import (
     group,
     init_process_group,
     is_available,
+    is_gloo_available,
     is_initialized,
     is_launched,
+    is_mpi_available,
+    is_nccl_available,
     is_torchelastic_launched,
 )
 from disttorch.distributed.store import Store
@@ -62,7 +63,25 @@ __all__ = [
     "group",
     "init_process_group",
     "is_available",
+    "is_gloo_available",
     "is_initialized",
     "is_launched",
+    "is_mpi_available",
+    "is_nccl_available",
     "is_torchelastic_launched",
 ]
+
+_NOT_YET = (
+    "all_gather_into_tensor", "all_to_all", "all_to_all_single", "gather", "irecv", "isend",
+    "monitored_barrier", "new_group", "recv", "reduce", "reduce_scatter", "reduce_scatter_tensor",
+    "scatter", "send",
+)  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name in _NOT_YET:
+        raise AttributeError(
+            f"disttorch.distributed.{name} is not supported yet; there are all_reduce, broadcast, "
+            "all_gather, barrier, all_gather_object and broadcast_object_list"
+        )
+    raise AttributeError(f"module 'disttorch.distributed' has no attribute '{name}'")

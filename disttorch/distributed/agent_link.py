@@ -98,17 +98,11 @@ class AgentLink:
             self._socket.send(wire.encode(kind, **fields))
 
     def segment(self, key: str, size: int) -> int:
-        """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank
-        that asks.
-        """
+        """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank that asks."""
         self.send("segment_request", key=key, size=size)
         with self._news:
-            if not self._news.wait_for(
-                lambda: key in self._segments or self.failure, _REPLY_SECONDS
-            ):
-                raise DistError(
-                    f"the agent did not answer a request for {size} bytes of shared memory"
-                )
+            if not self._news.wait_for(lambda: key in self._segments or self.failure, _REPLY_SECONDS):
+                raise DistError(f"the agent did not answer a request for {size} bytes of shared memory")
             self.check()
             message, fd = self._segments.pop(key)
         if message["error"]:
@@ -168,9 +162,7 @@ class AgentLink:
             raise self.failure
 
     def _tell_main(self) -> None:
-        """Note that the main thread raises PeerFailed now: the signal must not raise it again in
-        its handlers.
-        """
+        """Note that the main thread raises PeerFailed now: the signal must not raise it again in its handlers."""
         if not self._main_knows:
             self._main_knows = True
             self.send("unwinding")

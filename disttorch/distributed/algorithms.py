@@ -1,6 +1,4 @@
-"""Collectives in terms of a transport's steps. Every rank runs the same one with the same
-arguments.
-"""
+"""Collectives in terms of a transport's steps. Every rank runs the same one with the same arguments."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ def broadcast(transport: Transport, flat: np.ndarray, root: int) -> None:
 
 
 def all_gather(transport: Transport, outputs: Sequence[np.ndarray], flat: np.ndarray) -> None:
-    """Copy every rank's bytes `flat` (uint8) to `outputs[r]`, uint8 arrays as long as that rank's
-    `flat`.
-    """
+    """Copy every rank's bytes `flat` (uint8) to `outputs[r]`, uint8 arrays as long as that rank's `flat`."""
     length = max(out.size for out in outputs)
     for start in range(0, length, transport.chunk) if length else (0,):
         part = flat[start : start + transport.chunk]

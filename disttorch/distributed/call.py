@@ -57,9 +57,7 @@ class Call:
             chunk=0,
             offset=0,
             length=self.length,
-            fingerprint=_fingerprint(
-                self.op, self.dtype, self.shape, self.reduce_op, self.root, self.names
-            ),
+            fingerprint=_fingerprint(self.op, self.dtype, self.shape, self.reduce_op, self.root, self.names),
             flags=0,
         ).pack()
 
@@ -76,6 +74,4 @@ class Call:
             shown = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
             parts.append(f"gradients of {shown}")
         file, line = self.site
-        return (
-            f"{self.op}({', '.join(parts)}), collective number {sequence}, called at {file}:{line}"
-        )
+        return f"{self.op}({', '.join(parts)}), collective number {sequence}, called at {file}:{line}"

@@ -27,9 +27,7 @@ class ReduceOp(Enum):
     MAX = "MAX"
 
 
-def all_reduce(
-    tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, async_op: bool = False
-) -> Work | None:
+def all_reduce(tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Work | None:
     """Combine `tensor` (any shape and dtype, the same on every rank) over all ranks, in place.
 
     The order of the sum is a fixed binary tree over the ranks, so every rank gets the same bits;
@@ -52,9 +50,7 @@ def all_reduce(
 
 
 def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
-    """Copy rank `src`'s `tensor` to every rank's, which has the same shape and dtype. Returns a
-    Work if `async_op`.
-    """
+    """Copy rank `src`'s `tensor` to every rank's, which has the same shape and dtype. Returns a Work if `async_op`."""
     array = array_of(tensor, "broadcast")
     root = _check_rank(src, default(group).size, "broadcast: src")
     call = Call("broadcast", array.dtype.name, array.shape, root=root, length=array.nbytes)
@@ -69,17 +65,13 @@ def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = Fal
     return default(group).collective(call, body, async_op)
 
 
-def all_gather(
-    tensor_list: Sequence[Any], tensor: Any, group: Any = None, async_op: bool = False
-) -> Work | None:
+def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async_op: bool = False) -> Work | None:
     """Put rank r's `tensor` into `tensor_list[r]` on every rank; all have one shape and dtype."""
     array = array_of(tensor, "all_gather")
     targets = [array_of(target, "all_gather") for target in tensor_list]
     size = default(group).size
     if len(targets) != size:
-        raise ValueError(
-            f"all_gather: tensor_list needs one tensor per rank ({size}), got {len(targets)}"
-        )
+        raise ValueError(f"all_gather: tensor_list needs one tensor per rank ({size}), got {len(targets)}")
     for r, target in enumerate(targets):
         if (target.shape, target.dtype) != (array.shape, array.dtype):
             raise ValueError(
@@ -90,9 +82,7 @@ def all_gather(
 
     def body(transport: Transport) -> None:
         flats = [_flat(target) for target in targets]
-        algorithms.all_gather(
-            transport, [flat.view(np.uint8) for flat in flats], _flat(array).view(np.uint8)
-        )
+        algorithms.all_gather(transport, [flat.view(np.uint8) for flat in flats], _flat(array).view(np.uint8))
         for target, flat, holder in zip(targets, flats, tensor_list, strict=True):
             _put_back(target, flat)
             _changed(holder)
@@ -103,7 +93,7 @@ def all_gather(
 def barrier(
     group: Any = None,
     async_op: bool = False,
-    device_ids: Any = None,  # noqa: ARG001
+    device_ids: Any = None,
 ) -> Work | None:
     """Return when every rank has called this."""
     return default(group).collective(Call("barrier"), algorithms.barrier, async_op)
@@ -119,10 +109,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
 
     size = default(group).size
     if len(object_list) != size:
-        raise ValueError(
-            f"all_gather_object: object_list needs one place per rank ({size}), got "
-            f"{len(object_list)}"
-        )
+        raise ValueError(f"all_gather_object: object_list needs one place per rank ({size}), got {len(object_list)}")
     own = np.frombuffer(objects.dumps(obj), np.uint8)
     gathered: list[np.ndarray] = []
 
@@ -139,11 +126,9 @@ def broadcast_object_list(
     object_list: list[Any],
     src: int = 0,
     group: Any = None,
-    device: Any = None,  # noqa: ARG001
+    device: Any = None,
 ) -> None:
-    """Replace the objects of `object_list` by rank `src`'s; the lists are equally long. See
-    `all_gather_object`.
-    """
+    """Replace the objects of `object_list` by rank `src`'s; the lists are equally long. See `all_gather_object`."""
     from disttorch.distributed import objects
 
     own_group = default(group)
@@ -169,9 +154,7 @@ def array_of(tensor: Any, name: str) -> np.ndarray:
     if array is None:
         raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
     if not isinstance(array, np.ndarray):
-        raise NotImplementedError(
-            f"{name}: tensors on a GPU are not supported yet; pass tensor.cpu()"
-        )
+        raise NotImplementedError(f"{name}: tensors on a GPU are not supported yet; pass tensor.cpu()")
     if array.dtype.name not in DTYPES:
         raise TypeError(f"{name}: tensors of {array.dtype.name} cannot be sent to other ranks")
     return array

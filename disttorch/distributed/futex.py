@@ -41,13 +41,9 @@ def available() -> bool:
 
 
 def wait(address: int, value: int) -> None:
-    """Sleep while the 32-bit word at `address` is `value`, at most `SLICE_SECONDS`; may return
-    early.
-    """
+    """Sleep while the 32-bit word at `address` is `value`, at most `SLICE_SECONDS`; may return early."""
     assert _syscall is not None
-    _syscall(
-        _number, ctypes.c_void_p(address), _FUTEX_WAIT, ctypes.c_uint32(value), _SLICE, _zero, 0
-    )
+    _syscall(_number, ctypes.c_void_p(address), _FUTEX_WAIT, ctypes.c_uint32(value), _SLICE, _zero, 0)
 
 
 def wake(address: int) -> None:
@@ -61,8 +57,7 @@ _strong_memory_order = _machine in ("x86_64", "AMD64")
 
 
 def fence() -> None:
-    """Keep the memory accesses before this call before those after it, on processors that would
-    reorder them.
+    """Keep memory accesses before this call before those after it, on processors that would reorder them.
 
     x86 keeps stores in order and loads in order, which is all that a published flag needs;
     elsewhere taking and releasing a lock is the fence that plain Python has.

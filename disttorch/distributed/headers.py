@@ -1,5 +1,7 @@
-"""The 64-byte header of payload: magic, version, op, dtype, reduce op, epoch, group, sequence,
-bucket, chunk, offset, length, fingerprint, flags.
+"""The 64-byte header of payload.
+
+Its fields are magic, version, op, dtype, reduce op, epoch, group, sequence, bucket, chunk, offset, length,
+fingerprint, flags.
 
 The headers that the ranks publish for one collective are equal byte for byte; a difference means
 that the ranks disagree, and it is found before any payload is read.
@@ -51,7 +53,5 @@ class Header(NamedTuple):
             raise ProtocolError(f"a payload header has {HEADER.size} bytes, got {len(data)}")
         magic, version, *fields = HEADER.unpack(data)
         if magic != MAGIC or version != VERSION:
-            raise ProtocolError(
-                f"expected header {MAGIC!r} version {VERSION}, got {magic!r} version {version}"
-            )
+            raise ProtocolError(f"expected header {MAGIC!r} version {VERSION}, got {magic!r} version {version}")
         return cls(*fields)

@@ -1,5 +1,4 @@
-"""The transport that carries payload in ZeroMQ messages: for ranks without shared memory
-(`DISTTORCH_SHM=0`).
+"""The transport that carries payload in ZeroMQ messages, where there is no shared memory (`DISTTORCH_SHM=0`).
 
 Every pair of ranks has a DEALER-DEALER connection over a Unix socket in the abstract namespace, so
 there is no file to leave behind; the kernel tells the user at the other end, and another user's
@@ -47,7 +46,7 @@ class MessageTransport(Transport):
         self._header = Header.unpack(Header(*[0] * 12).pack())
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
 
-    def _publish(self, header: bytes, patient: bool) -> None:  # noqa: ARG002
+    def _publish(self, header: bytes, patient: bool) -> None:
         if self._context is None and self.peers:
             self._connect()
         self._header = Header.unpack(header)
@@ -93,7 +92,7 @@ class MessageTransport(Transport):
         mine = parts[self.rank]
         return self._swap({peer: parts[peer] for peer in self.peers}, mine, [mine.size] * self.size)
 
-    def allocate(self, name: str, nbytes: int) -> Bucket:  # noqa: ARG002
+    def allocate(self, name: str, nbytes: int) -> Bucket:
         return Bucket(np.zeros(nbytes, np.uint8))
 
     def reduce_resident(self, *_: object) -> None:
@@ -110,9 +109,7 @@ class MessageTransport(Transport):
             thread.start()
             thread.join(_LINGER_SECONDS)
 
-    def _swap(
-        self, gives: dict[int, np.ndarray], mine: np.ndarray, sizes: Sequence[int]
-    ) -> list[np.ndarray]:
+    def _swap(self, gives: dict[int, np.ndarray], mine: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         for peer, payload in gives.items():
             self._send(peer, payload)
         rows = [mine] * self.size
@@ -157,9 +154,7 @@ class MessageTransport(Transport):
         self._begin_explaining()
         texts = [""] * self.size
         texts[self.rank] = self._call.describe(self._sequence)
-        message = wire.encode(
-            "explain", rank=self.rank, sequence=self._sequence, text=texts[self.rank][:4096]
-        )
+        message = wire.encode("explain", rank=self.rank, sequence=self._sequence, text=texts[self.rank][:4096])
         for socket in self._sockets.values():
             socket.send(message)
         waiting = set(self.peers)
@@ -167,9 +162,7 @@ class MessageTransport(Transport):
         with contextlib.suppress(DistError):
             while waiting:
                 for other in self._poll(waiting):
-                    self._note_text(
-                        other, self._sockets[other].recv_multipart(copy=False), texts, waiting
-                    )
+                    self._note_text(other, self._sockets[other].recv_multipart(copy=False), texts, waiting)
         return texts
 
     @staticmethod

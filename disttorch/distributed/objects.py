@@ -1,12 +1,10 @@
-"""Python objects as bytes, for the object collectives: msgpack, with arrays as raw buffers.
-Nothing is pickled.
-"""
+"""Python objects as bytes, for the object collectives: msgpack, with arrays as raw buffers. Nothing is pickled."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import numpy as np
 
 _ARRAY, _TENSOR, _TUPLE, _SET, _BIG_INT, _COMPLEX = range(1, 7)
@@ -32,9 +30,7 @@ def loads(data: bytes | memoryview) -> Any:
 
 def _default(value: Any) -> msgpack.ExtType:
     if isinstance(value, np.generic) or type(value) is np.ndarray:
-        return msgpack.ExtType(
-            _ARRAY, _pack_array(np.asarray(value), isinstance(value, np.generic))
-        )
+        return msgpack.ExtType(_ARRAY, _pack_array(np.asarray(value), isinstance(value, np.generic)))
     if hasattr(value, "_a") and hasattr(value, "requires_grad"):
         return msgpack.ExtType(_TENSOR, _pack_array(_host_array(value._a), False))
     if type(value) is int:

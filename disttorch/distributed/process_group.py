@@ -1,6 +1,4 @@
-"""A process group: numbered collectives, run one after another by the caller or by the
-communication thread.
-"""
+"""A process group: numbered collectives, run one after another by the caller or by the communication thread."""
 
 from __future__ import annotations
 
@@ -8,10 +6,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
+from disttorch.distributed.store import seconds
 from disttorch.distributed.transport import Transport
 
 Body = Callable[[Transport], None]
@@ -27,15 +27,14 @@ class Work:
         self._done = threading.Event()
         self._error: BaseException | None = None
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until the result is there and return True; raise what the collective raised.
 
-        timeout: seconds; CollectiveTimeout when they pass first (the collective itself goes on).
+        timeout: seconds or a timedelta; CollectiveTimeout when they pass first (the collective itself goes on).
         """
-        if not self._done.wait(timeout):
-            raise CollectiveTimeout(
-                f"{self._call.describe(self._sequence)} did not finish within {timeout:g} s"
-            )
+        limit = None if timeout is None else seconds(timeout)
+        if not self._done.wait(limit):
+            raise CollectiveTimeout(f"{self._call.describe(self._sequence)} did not finish within {limit:g} s")
         if self._error is not None:
             raise self._error
         return True
@@ -77,9 +76,7 @@ class ProcessGroup:
     the calls.
     """
 
-    def __init__(
-        self, link: AgentLink | None, transport: Transport, timeout: float, epoch: int
-    ) -> None:
+    def __init__(self, link: AgentLink | None, transport: Transport, timeout: float, epoch: int) -> None:
         self.link, self.transport, self.timeout, self.epoch = link, transport, timeout, epoch
         self.rank, self.size = transport.rank, transport.size
         self.buckets = 0
@@ -95,9 +92,7 @@ class ProcessGroup:
         self._thread: threading.Thread | None = None
 
     def collective(self, call: Call, body: Body, async_op: bool = False) -> Work | None:
-        """Run `body` as the next collective; return its Work if `async_op`, else None when it is
-        done.
-        """
+        """Run `body` as the next collective; return its Work if `async_op`, else None when it is done."""
         with self._lock:
             self._check_usable()
             work = Work(call, self._sequence, body)
@@ -118,21 +113,15 @@ class ProcessGroup:
         if self._broken is not None:
             if isinstance(self._broken, DistError):
                 raise self._broken
-            raise DistError(
-                f"an earlier collective of this group was interrupted by {self._broken!r}"
-            )
+            raise DistError(f"an earlier collective of this group was interrupted by {self._broken!r}")
         if os.getpid() != self._pid:
-            raise DistError(
-                "a forked process is no rank of the group; call collectives in the worker itself"
-            )
+            raise DistError("a forked process is no rank of the group; call collectives in the worker itself")
         if self.link is not None:
             self.link.check()
 
     def _enqueue(self, work: Work) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._serve, name="disttorch-communication", daemon=True
-            )
+            self._thread = threading.Thread(target=self._serve, name="disttorch-communication", daemon=True)
             self._thread.start()
         self._queue.append(work)
         self._arrived.notify()

@@ -45,9 +45,7 @@ class _Span:
         self.work: Work | None = None
 
 
-def plan_buckets(
-    sizes: Sequence[int], dtypes: Sequence[str], first_bytes: int, bucket_bytes: int
-) -> list[list[int]]:
+def plan_buckets(sizes: Sequence[int], dtypes: Sequence[str], first_bytes: int, bucket_bytes: int) -> list[list[int]]:
     """Pack parameters into buckets, last parameter first.
 
     sizes: bytes of each; dtypes: names; a bucket holds one dtype and is closed when it has reached
@@ -93,21 +91,19 @@ class Reducer:
         group: ProcessGroup | None = None,
     ) -> None:
         if not names or len(names) != len(parameters):
-            raise ValueError(
-                f"Reducer: expected a name per parameter, got {len(names)} and {len(parameters)}"
-            )
+            raise ValueError(f"Reducer: expected a name per parameter, got {len(names)} and {len(parameters)}")
         self._group = default(group)
         self.weighted = weighted
         self._weight = 1.0
         self._shapes = [tuple(p.shape) for p in parameters]
         for parameter in parameters:
+            if not isinstance(parameter, np.ndarray):
+                raise NotImplementedError(
+                    "Reducer: parameters on a GPU are not supported yet; keep the model on the CPU"
+                )
             check_reducible("AVG", parameter.dtype)
-        description = [
-            [n, list(p.shape), p.dtype.name] for n, p in zip(names, parameters, strict=True)
-        ]
-        plan = self._agree(
-            description, [bucket_bytes, first_bucket_bytes, int(weighted)], parameters
-        )
+        description = [[n, list(p.shape), p.dtype.name] for n, p in zip(names, parameters, strict=True)]
+        plan = self._agree(description, [bucket_bytes, first_bucket_bytes, int(weighted)], parameters)
         self.buckets = [self._build(members, names, parameters) for members in plan]
         self._views: list[np.ndarray] = [np.empty(0)] * len(parameters)
         self._place: list[tuple[_Span, int]] = [(self.buckets[0], 0)] * len(parameters)
@@ -117,9 +113,7 @@ class Reducer:
         self._next = 0
         self.reset()
 
-    def _agree(
-        self, mine: list[list[Any]], options: list[int], parameters: Sequence[np.ndarray]
-    ) -> list[list[int]]:
+    def _agree(self, mine: list[list[Any]], options: list[int], parameters: Sequence[np.ndarray]) -> list[list[int]]:
         """Check that all ranks hold the same parameters and return rank 0's bucket plan."""
         from disttorch.distributed.collectives import all_gather_object
 
@@ -129,10 +123,7 @@ class Reducer:
             _check_same_parameters(everybody[0][0], theirs, rank)
         bucket_bytes, first_bytes, weighted = everybody[0][1]
         if any(other[1][2] != weighted for other in everybody):
-            raise DistError(
-                "Reducer: some ranks weight their gradients and some do not; pass the same "
-                "`weighted`"
-            )
+            raise DistError("Reducer: some ranks weight their gradients and some do not; pass the same `weighted`")
         return plan_buckets(
             [p.nbytes for p in parameters],
             [p.dtype.name for p in parameters],
@@ -140,9 +131,7 @@ class Reducer:
             bucket_bytes,
         )
 
-    def _build(
-        self, members: list[int], names: Sequence[str], parameters: Sequence[np.ndarray]
-    ) -> _Span:
+    def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[np.ndarray]) -> _Span:
         number = self._group.buckets
         self._group.buckets += 1
         span = _Span(number, parameters[members[0]].dtype, members)
@@ -154,9 +143,7 @@ class Reducer:
         offsets, end = [], 0
         for index in span.members:
             offsets.append(end)
-            end += (
-                -(-_size(self._shapes[index]) * itemsize // _CACHE_LINE) * _CACHE_LINE // itemsize
-            )
+            end += -(-_size(self._shapes[index]) * itemsize // _CACHE_LINE) * _CACHE_LINE // itemsize
         total = end + len(span.members) + 1
         span.memory = self._group.transport.allocate(f"bucket{span.number}", total * itemsize)
         span.flat = span.memory.row.view(span.dtype)
@@ -168,15 +155,11 @@ class Reducer:
             self._place[index] = span, position
 
     def view(self, index: int) -> np.ndarray:
-        """Return the memory of parameter `index`'s gradient in its bucket, in the parameter's
-        shape.
-        """
+        """Return the memory of parameter `index`'s gradient in its bucket, in the parameter's shape."""
         return self._views[index]
 
     def set_weight(self, weight: float) -> None:
-        """Set how much this rank's gradients count in the coming steps, such as its number of
-        samples; 0 for none.
-        """
+        """Set how much this rank's gradients count in the coming steps, such as its number of samples; 0 for none."""
         if not self.weighted:
             raise DistError("Reducer.set_weight needs Reducer(weighted=True), on every rank")
         self._weight = float(weight)
@@ -189,8 +172,7 @@ class Reducer:
             span.missing, span.work = len(span.members), None
 
     def mark_ready(self, index: int, grad: np.ndarray) -> np.ndarray:
-        """Take parameter `index`'s finished gradient and return its view in the bucket, to be used
-        as `.grad`.
+        """Take parameter `index`'s finished gradient and return its view in the bucket, to be used as `.grad`.
 
         Copies `grad` unless it is that view already. Starts the reduction of every bucket that is
         now due. The view holds the average once `finalize` has returned. Raises DistError if the
@@ -214,8 +196,7 @@ class Reducer:
         return view
 
     def finalize(self, current: Callable[[int], np.ndarray | None] | None = None) -> list[bool]:
-        """Reduce what is left, wait for everything, and say for each parameter whether any rank
-        had a gradient.
+        """Reduce what is left, wait for everything, and say for each parameter whether any rank had a gradient.
 
         A parameter that was not marked counts as zeros here, or as `current(index)` if that
         returns an array (the gradient left from steps without synchronisation). Afterwards

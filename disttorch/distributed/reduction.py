@@ -29,14 +29,9 @@ def check_reducible(op: str, dtype: np.dtype) -> None:
     """Raise TypeError when `op` is not defined for `dtype`."""
     kind = "f" if dtype.name == "bfloat16" else dtype.kind
     if op == "AVG" and kind not in "fc":
-        raise TypeError(
-            f"ReduceOp.AVG needs a floating-point or complex tensor, got {dtype.name}; use "
-            "ReduceOp.SUM"
-        )
+        raise TypeError(f"ReduceOp.AVG needs a floating-point or complex tensor, got {dtype.name}; use ReduceOp.SUM")
     if op in ("MIN", "MAX") and kind == "c":
-        raise TypeError(
-            f"ReduceOp.{op} is not defined for {dtype.name}: complex numbers have no order"
-        )
+        raise TypeError(f"ReduceOp.{op} is not defined for {dtype.name}: complex numbers have no order")
 
 
 def split_point(count: int) -> int:
@@ -61,13 +56,9 @@ class Summation:
         self._scratch = [np.empty(self.block, self.wide or dtype) for _ in range(depth + 1)]
 
     def into(self, outputs: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
-        """Write the reduction of `rows` (1-D, contiguous) to every one of `outputs`, which may be
-        the rows.
-        """
+        """Write the reduction of `rows` (1-D, contiguous) to every one of `outputs`, which may be the rows."""
         length = rows[0].size
-        with np.errstate(
-            all="ignore"
-        ):  # inf and nan are values here, as in every other tensor operation
+        with np.errstate(all="ignore"):  # inf and nan are values here, as in every other tensor operation
             for start in range(0, length, self.block):
                 part = slice(start, min(start + self.block, length))
                 self._block([out[part] for out in outputs], [row[part] for row in rows])
@@ -82,9 +73,7 @@ class Summation:
                 np.copyto(out, total, casting="unsafe")
 
     def _tree(self, rows: list[np.ndarray], depth: int, out: np.ndarray) -> np.ndarray:
-        """Reduce `rows` to `out`, which may be `rows[0]` itself: the left branch is always
-        finished first.
-        """
+        """Reduce `rows` to `out`, which may be `rows[0]` itself: the left branch is always finished first."""
         if len(rows) == 1:
             np.copyto(out, rows[0])
             return out

@@ -27,7 +27,7 @@ _epoch = 0
 _registered = False
 
 
-class group:  # noqa: N801 - the name in torch.distributed
+class group:
     """`group.WORLD`, the group of all ranks."""
 
     WORLD = None
@@ -43,10 +43,23 @@ def is_initialized() -> bool:
     return _group is not None
 
 
+def is_gloo_available() -> bool:
+    """Say whether `backend="gloo"` is accepted; it means "zmq" here."""
+    return is_available()
+
+
+def is_nccl_available() -> bool:
+    """Say whether `backend="nccl"` is accepted; it is not yet."""
+    return False
+
+
+def is_mpi_available() -> bool:
+    """Say whether `backend="mpi"` is accepted; it is not yet."""
+    return False
+
+
 def is_launched() -> bool:
-    """Say whether `disttorch-run` started this process, so that `init_process_group()` needs no
-    arguments.
-    """
+    """Say whether `disttorch-run` started this process, so that `init_process_group()` needs no arguments."""
     return agent_link.has_agent()
 
 
@@ -60,12 +73,11 @@ def init_process_group(
     world_size: int = -1,
     rank: int = -1,
     store: Store | None = None,
-    group_name: str = "",  # noqa: ARG001
-    pg_options: Any = None,  # noqa: ARG001
-    device_id: Any = None,  # noqa: ARG001
+    group_name: str = "",
+    pg_options: Any = None,
+    device_id: Any = None,
 ) -> None:
-    """Join the group of all ranks; every worker of `disttorch-run` calls this once, with the same
-    arguments.
+    """Join the group of all ranks; every worker of `disttorch-run` calls this once, with the same arguments.
 
     backend: "zmq" (the default) or "gloo", which means the same here. timeout: how long a
     collective waits for a rank, in seconds or as a timedelta (default: what `disttorch-run
@@ -75,10 +87,7 @@ def init_process_group(
     """
     global _group, _store, _epoch
     if _group is not None:
-        raise DistError(
-            "trying to initialize the default process group twice; call "
-            "destroy_process_group() first"
-        )
+        raise DistError("trying to initialize the default process group twice; call destroy_process_group() first")
     _check_arguments(backend, init_method)
     limit = None if timeout is None else seconds(timeout)
     if not is_launched():
@@ -114,14 +123,9 @@ def destroy_process_group(group: Any = None) -> None:
 def default(group: Any = None) -> ProcessGroup:
     """Return the group of all ranks; ValueError before `init_process_group`."""
     if _group is None:
-        raise ValueError(
-            "Default process group has not been initialized, please make sure to call "
-            "init_process_group."
-        )
+        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
     if group is not None and group is not _group:
-        raise NotImplementedError(
-            "groups other than the group of all ranks are not supported yet; pass group=None"
-        )
+        raise NotImplementedError("groups other than the group of all ranks are not supported yet; pass group=None")
     return _group
 
 
@@ -150,13 +154,10 @@ def get_backend(group: Any = None) -> str:
 
 def _check_arguments(backend: str | None, init_method: str | None) -> None:
     if backend is not None and str(backend).lower() not in _BACKENDS:
-        raise ValueError(
-            f"backend {backend!r} is not supported yet; use 'zmq' (or 'gloo', which means the same)"
-        )
+        raise ValueError(f"backend {backend!r} is not supported yet; use 'zmq' (or 'gloo', which means the same)")
     if init_method not in (None, "env://"):
         raise ValueError(
-            f"init_method {init_method!r} is not supported; start the script with "
-            "disttorch-run and use 'env://'"
+            f"init_method {init_method!r} is not supported; start the script with disttorch-run and use 'env://'"
         )
 
 

@@ -1,5 +1,4 @@
-"""Shared memory without names: `memfd_create` segments that travel between processes as file
-descriptors.
+"""Shared memory without names: `memfd_create` segments that travel as file descriptors.
 
 Nothing appears in /dev/shm, so nothing can be stale, collide or be left behind: the kernel frees a
 segment when the last process that maps it is gone.
@@ -41,16 +40,12 @@ def create(name: str, size: int) -> int:
 
 
 class Segment:
-    """A mapped segment: `bytes` is its memory as a uint8 array. Closes the descriptor it was made
-    from.
-    """
+    """A mapped segment: `bytes` is its memory as a uint8 array. Closes the descriptor it was made from."""
 
     def __init__(self, fd: int, size: int) -> None:
         try:
             if os.fstat(fd).st_size != size:
-                raise ValueError(
-                    f"expected a segment of {size} bytes, got one of {os.fstat(fd).st_size}"
-                )
+                raise ValueError(f"expected a segment of {size} bytes, got one of {os.fstat(fd).st_size}")
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED)
             self._fd = fd
         except BaseException:

@@ -1,5 +1,4 @@
-"""The transport between ranks of one host: a shared segment, and one word per rank that tells how
-far it is.
+"""The transport between ranks of one host: a shared segment, and one word per rank that tells how far it is.
 
 Each rank owns a page of the control area (its phase word, the headers of its last two collectives,
 a text for error messages) and two staging buffers. A step is: write the staging buffer, add one to
@@ -79,9 +78,7 @@ class SharedMemoryTransport(Transport):
     def allocate(self, name: str, nbytes: int) -> Bucket:
         assert self.link is not None
         stride = round_up(max(nbytes, 1), PAGE)
-        segment = Segment(
-            self.link.segment(f"{self.epoch}/{name}", stride * self.size), stride * self.size
-        )
+        segment = Segment(self.link.segment(f"{self.epoch}/{name}", stride * self.size), stride * self.size)
         segment.reserve(self.rank * stride, stride)
         segment.seal()
         rows = [segment.bytes[r * stride : r * stride + nbytes] for r in range(self.size)]
@@ -96,16 +93,14 @@ class SharedMemoryTransport(Transport):
         self.summation(op, dtype).into(rows, rows)
         self._advance()
 
-    def close(self, orderly: bool) -> None:  # noqa: ARG002 - nothing is under way to be sent
+    def close(self, orderly: bool) -> None:
         self._staging.clear()
 
     def _header_offset(self) -> int:
         return _HEADERS + HEADER.size * (self._sequence & 1)
 
     def _advance(self) -> None:
-        """Take the next phase together with all ranks; the first one of a collective compares the
-        headers.
-        """
+        """Take the next phase together with all ranks; the first one of a collective compares the headers."""
         self._phase = phase = (self._phase + 1) & _WORD_MASK
         futex.fence()
         self._words[self.rank][0] = phase
@@ -149,6 +144,4 @@ class SharedMemoryTransport(Transport):
     def _read_text(self, rank: int) -> str:
         page = self._pages[rank]
         length = int.from_bytes(page[_TEXT : _TEXT + 4], "little")
-        return bytes(page[_TEXT + 4 : _TEXT + 4 + min(length, PAGE - _TEXT - 4)]).decode(
-            errors="replace"
-        )
+        return bytes(page[_TEXT + 4 : _TEXT + 4 + min(length, PAGE - _TEXT - 4)]).decode(errors="replace")

@@ -1,6 +1,4 @@
-"""A key-value store that all ranks share, as `torch.distributed.Store`: for finding each other and
-small facts.
-"""
+"""A key-value store that all ranks share, as `torch.distributed.Store`: for finding each other and small facts."""
 
 from __future__ import annotations
 
@@ -24,16 +22,12 @@ def seconds(timeout: float | timedelta) -> float:
     """Return a time-out in seconds; ValueError unless it is positive."""
     value = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
     if not value > 0:
-        raise ValueError(
-            f"a time-out must be a positive number of seconds or a timedelta, got {timeout!r}"
-        )
+        raise ValueError(f"a time-out must be a positive number of seconds or a timedelta, got {timeout!r}")
     return value
 
 
 class Store:
-    """The store of this run. Keys are strings, values bytes; waiting ends with StoreTimeout after
-    `timeout` seconds.
-    """
+    """The store of this run. Keys are strings, values bytes; waiting ends with StoreTimeout after `timeout` seconds."""
 
     def __init__(self, timeout: float | timedelta = 300.0) -> None:
         self._timeout = seconds(timeout)
@@ -72,12 +66,8 @@ class Store:
         """Say whether all `keys` are set."""
         return bool(self._ask("check", list(keys))["amount"])
 
-    def compare_set(
-        self, key: str, expected_value: str | bytes, desired_value: str | bytes
-    ) -> bytes:
-        """Set `key` if its value is `expected_value`, or if it has none and that is empty; return
-        its value now.
-        """
+    def compare_set(self, key: str, expected_value: str | bytes, desired_value: str | bytes) -> bytes:
+        """Set `key` if its value is `expected_value`, or if it has none and that is empty; return its value now."""
         expected, desired = _as_bytes(expected_value), _as_bytes(desired_value)
         value: bytes = self._ask("compare_set", [key], value=desired, expected=expected)["value"]
         return value
@@ -106,9 +96,7 @@ class Store:
         }
         reply = self._request(request)
         if reply["error"] == "timeout":
-            raise StoreTimeout(
-                f"store.{op}({', '.join(keys)}): not set within {request['timeout']:g} s"
-            )
+            raise StoreTimeout(f"store.{op}({', '.join(keys)}): not set within {request['timeout']:g} s")
         if reply["error"]:
             raise DistError(f"store.{op}({', '.join(keys)}): {reply['error']}")
         return reply
@@ -160,15 +148,11 @@ class AgentStore(Store):
                     return reply
             self._link.check()
             if time.monotonic() > deadline:
-                raise DistError(
-                    f"the store of this run did not answer within {_MARGIN_SECONDS:g} s"
-                )
+                raise DistError(f"the store of this run did not answer within {_MARGIN_SECONDS:g} s")
 
     def _socket(self) -> Any:
         if os.getpid() != self._link.pid:
-            raise DistError(
-                "the store cannot be used in a forked process; use it in the worker itself"
-            )
+            raise DistError("the store cannot be used in a forked process; use it in the worker itself")
         socket = getattr(self._local, "socket", None)
         if socket is None or socket.closed:
             socket = self._local.socket = self._open()

@@ -57,8 +57,7 @@ class StoreTable:
 
 
 class StoreServer:
-    """Answers the workers' requests on a ROUTER socket with CURVE: who lacks the run's key is
-    refused.
+    """Answers the workers' requests on a ROUTER socket with CURVE: who lacks the run's key is refused.
 
     Listens on `host` at `port` (0: one that the kernel picks) and keeps it; OSError if that port
     is taken.
@@ -81,9 +80,7 @@ class StoreServer:
             self.socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
             self.close()
-            raise OSError(
-                f"cannot listen on {host}:{port}: {error.strerror}; use port 0 for any free one"
-            ) from None
+            raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; use port 0 for any free one") from None
         endpoint = self.socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         self.address = endpoint.rstrip(b"\0").decode()
@@ -128,9 +125,7 @@ class StoreServer:
 
         try:
             request = wire.decode(data, wire.MAX_STORE_MESSAGE)
-            if request["type"] != "store_request" or not all(
-                isinstance(key, str) for key in request["keys"]
-            ):
+            if request["type"] != "store_request" or not all(isinstance(key, str) for key in request["keys"]):
                 return
             if not request["keys"] and request["op"] not in ("count", "wait", "check"):
                 return
@@ -145,9 +140,7 @@ class StoreServer:
     def _send(self, client: bytes, number: int, reply: dict[str, Any]) -> None:
         from disttorch.distributed import wire
 
-        self.socket.send_multipart(
-            [client, wire.encode("store_reply", wire.MAX_STORE_MESSAGE, id=number, **reply)]
-        )
+        self.socket.send_multipart([client, wire.encode("store_reply", wire.MAX_STORE_MESSAGE, id=number, **reply)])
 
     def close(self) -> None:
         """Close the socket; its port is free again."""

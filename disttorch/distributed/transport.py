@@ -23,9 +23,7 @@ EXPLAIN_SECONDS = 2.0
 
 
 class Bucket:
-    """Gradient memory: `row` is this rank's (uint8); `rows` are all ranks' where they are shared,
-    else None.
-    """
+    """Gradient memory: `row` is this rank's (uint8); `rows` are all ranks' where they are shared, else None."""
 
     def __init__(self, row: np.ndarray, rows: list[np.ndarray] | None = None) -> None:
         self.row = row
@@ -78,9 +76,7 @@ class Transport(ABC):
 
     @abstractmethod
     def outbox(self, nbytes: int) -> np.ndarray:
-        """Return `nbytes` bytes of memory (at most `chunk`, uint8) for what this rank gives in the
-        next step.
-        """
+        """Return `nbytes` bytes of memory (at most `chunk`, uint8) for what this rank gives in the next step."""
 
     @abstractmethod
     def exchange(self, sizes: Sequence[int]) -> list[np.ndarray]:
@@ -88,9 +84,7 @@ class Transport(ABC):
 
     @abstractmethod
     def scatter(self, bounds: Sequence[int]) -> list[np.ndarray]:
-        """Give bytes `bounds[r]:bounds[r + 1]` of the outbox to rank r; return what each rank gave
-        this one.
-        """
+        """Give bytes `bounds[r]:bounds[r + 1]` of the outbox to rank r; return what each rank gave this one."""
 
     @abstractmethod
     def allocate(self, name: str, nbytes: int) -> Bucket:
@@ -98,18 +92,14 @@ class Transport(ABC):
 
     @abstractmethod
     def reduce_resident(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
-        """Reduce the first `nbytes` of all rows of a shared bucket in place, each rank its own
-        slice.
-        """
+        """Reduce the first `nbytes` of all rows of a shared bucket in place, each rank its own slice."""
 
     @abstractmethod
     def close(self, orderly: bool) -> None:
         """Let go of memory and sockets; `orderly` first sends what is still to be sent."""
 
     def _check_wait(self, missing: Sequence[int]) -> None:
-        """Called while waiting, about every 50 ms: raise if waiting for `missing` is in vain or
-        has taken too long.
-        """
+        """Called while waiting, about every 50 ms: raise if waiting for `missing` is in vain or has taken too long."""
         now = time.monotonic()
         if not self._started:
             self._started = now
@@ -134,9 +124,7 @@ class Transport(ABC):
             self._report(missing, waited, final=False)
 
     def _begin_explaining(self) -> None:
-        """Wait no longer than it takes the others to tell their side, and leave the agent out of
-        it.
-        """
+        """Wait no longer than it takes the others to tell their side, and leave the agent out of it."""
         self._timeout, self._started = min(self._timeout, EXPLAIN_SECONDS), 0.0
         self._quiet = True
 
@@ -147,12 +135,8 @@ class Transport(ABC):
         self.link.send("waiting", what=what, missing=list(missing), seconds=waited, final=final)
 
     def _mismatch(self, texts: Sequence[str]) -> CollectiveMismatch:
-        sides = "\n".join(
-            f"  rank {r}: {text or '(gave no details)'}" for r, text in enumerate(texts)
-        )
-        return CollectiveMismatch(
-            f"the ranks disagree about collective number {self._sequence}:\n{sides}"
-        )
+        sides = "\n".join(f"  rank {r}: {text or '(gave no details)'}" for r, text in enumerate(texts))
+        return CollectiveMismatch(f"the ranks disagree about collective number {self._sequence}:\n{sides}")
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -160,9 +144,7 @@ def _ranks(ranks: Sequence[int]) -> str:
 
 
 def slice_bounds(count: int, itemsize: int, size: int) -> list[int]:
-    """Cut `count` elements into `size` slices that begin on cache lines; return the `size + 1`
-    borders.
-    """
+    """Cut `count` elements into `size` slices that begin on cache lines; return the `size + 1` borders."""
     line = max(1, 64 // itemsize)
     lines = -(-count // line)
     return [min(count, line * (lines * r // size)) for r in range(size + 1)]

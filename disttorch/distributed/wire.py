@@ -55,10 +55,8 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
 
 
 def encode(kind: str, limit: int = MAX_MESSAGE, **fields: Any) -> bytes:
-    """Return a control message of type `kind`; ProtocolError when it is not in the schema or too
-    long.
-    """
-    import msgpack  # type: ignore[import-untyped]
+    """Return a control message of type `kind`; ProtocolError when it is not in the schema or too long."""
+    import msgpack
 
     _check(kind, fields)
     data: bytes = msgpack.packb({"type": kind, **fields}, use_bin_type=True)
@@ -68,9 +66,7 @@ def encode(kind: str, limit: int = MAX_MESSAGE, **fields: Any) -> bytes:
 
 
 def decode(data: bytes | memoryview, limit: int = MAX_MESSAGE) -> dict[str, Any]:
-    """Return the fields of a control message, `type` among them; ProtocolError for anything
-    malformed.
-    """
+    """Return the fields of a control message, `type` among them; ProtocolError for anything malformed."""
     import msgpack
 
     if len(data) > limit:
@@ -91,11 +87,7 @@ def _check(kind: str, fields: dict[str, Any]) -> None:
     if schema is None:
         raise ProtocolError(f"unknown message type {kind[:64]!r}")
     if fields.keys() != schema.keys():
-        raise ProtocolError(
-            f"a '{kind}' message needs exactly {sorted(schema)}, got {sorted(map(str, fields))}"
-        )
+        raise ProtocolError(f"a '{kind}' message needs exactly {sorted(schema)}, got {sorted(map(str, fields))}")
     for name, allowed in schema.items():
         if type(fields[name]) not in allowed:
-            raise ProtocolError(
-                f"'{name}' of a '{kind}' message cannot be {type(fields[name]).__name__}"
-            )
+            raise ProtocolError(f"'{name}' of a '{kind}' message cannot be {type(fields[name]).__name__}")

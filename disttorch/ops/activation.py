@@ -8,7 +8,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.core import dtypes
 from disttorch.ops.define import expect_tensor, operator, unary
-from disttorch.ops.elementwise import clamp_min
+from disttorch.ops.elementwise import clamp_min, not_for
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import wrap_dim
 
@@ -54,7 +54,8 @@ def _(F, g, out):
 @unary(name="logsigmoid", grad_name="LogSigmoidBackward0")
 def logsigmoid(xp, x):
     """Return log(sigmoid(x)), without overflow."""
-    return xp.minimum(x, 0) - xp.log1p(xp.exp(-xp.absolute(x)))
+    not_for("log_sigmoid_cpu", x, "biu")
+    return xp.minimum(x, x.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(x)))
 
 
 @logsigmoid.vjp
@@ -64,8 +65,9 @@ def _(F, g, x):
 
 @operator(1, name="softplus")
 def _softplus(xp, x, beta, threshold):
+    not_for("softplus_cpu", x, "biu")
     scaled = x * beta
-    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta)
+    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta).astype(x.dtype, copy=False)
 
 
 @_softplus.vjp
@@ -80,7 +82,8 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 @operator(1, name="leaky_relu")
 def _leaky_relu(xp, x, negative_slope):
-    return xp.where(x > 0, x, x * negative_slope)
+    not_for("leaky_relu_cpu", x, "biu")
+    return xp.where(x > 0, x, x * x.dtype.type(negative_slope))
 
 
 @_leaky_relu.vjp
@@ -95,7 +98,8 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
 @operator(1, name="elu")
 def _elu(xp, x, alpha):
-    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0)))
+    not_for("elu_cpu", x, "biu")
+    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, x.dtype.type(0))) * x.dtype.type(alpha))
 
 
 @_elu.vjp
@@ -111,6 +115,7 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
 @unary()
 def silu(xp, x):
     """Return x * sigmoid(x)."""
+    not_for("silu_cpu", x, "biu")
     return x * kernels_of(x).sigmoid(x)
 
 
@@ -148,6 +153,8 @@ def relu6(input: Tensor) -> Tensor:
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """Return x limited to [min_val, max_val]."""
+    if input._a.dtype.kind in "iu":
+        min_val, max_val = int(min_val), int(max_val)
     return traced.clamp_max(clamp_min(input, min_val), max_val)
 
 

@@ -184,18 +184,37 @@ def operator(
         def function(*arguments: Any) -> Any:
             tensors = tuple(arguments[0]) if inputs is None else arguments[:inputs]
             attrs = arguments[1:] if inputs is None else arguments[inputs:]
-            arrays = [t._a if isinstance(t, Tensor) else t for t in tensors]
-            xp = common_namespace([a for a in arrays if a is not None])
+            xp, arrays, tracked = np, [], False
+            for t in tensors:
+                if t is None:
+                    arrays.append(None)
+                    continue
+                a = t._a
+                arrays.append(a)
+                tracked = tracked or t._requires_grad or t._view is not None
+                if type(a) is not ndarray:
+                    xp = None
+            if xp is None:
+                xp = common_namespace([a for a in arrays if a is not None])
             result = kernel(xp, arrays, *attrs) if inputs is None else kernel(xp, *arrays, *attrs)
-            several = isinstance(result, tuple)
-            outs = [wrap(np.asarray(y) if isinstance(y, np.generic) else y) for y in (result if several else (result,))]
-            if _mode.enabled and any([t is not None and (t._requires_grad or t._view is not None) for t in tensors]):
+            if type(result) is not tuple:
+                out = wrap(result if type(result) is ndarray else _as_array(result))
+                if tracked and _mode.enabled:
+                    record(op, tensors, (out,), attrs)
+                return out
+            outs = tuple([wrap(_as_array(y)) for y in result])
+            if tracked and _mode.enabled:
                 record(op, tensors, outs, attrs)
-            return tuple(outs) if several else outs[0]
+            return outs
 
         return _finish(op, function)
 
     return decorate
+
+
+def _as_array(result: Any) -> Any:
+    """Return a kernel's result as an array: NumPy gives a scalar where a 0-d array is meant."""
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
 def view_operator(*, name: str = "", grad_name: str = "") -> Decorator:
@@ -207,11 +226,16 @@ def view_operator(*, name: str = "", grad_name: str = "") -> Decorator:
         def function(input: Tensor, *attrs: Any) -> Any:
             a = input._a
             result = kernel(np if type(a) is ndarray else backend_of(a).namespace, a, *attrs)
-            several = isinstance(result, tuple)
-            outs = [make_view(input, y, op, attrs, k, several) for k, y in enumerate(result if several else (result,))]
-            if _mode.enabled and (input._requires_grad or input._view is not None):
+            tracked = (input._requires_grad or input._view is not None) and _mode.enabled
+            if type(result) is not tuple:
+                out = make_view(input, result, op, attrs)
+                if tracked:
+                    record(op, (input,), (out,), attrs)
+                return out
+            outs = tuple([make_view(input, y, op, attrs, k, True) for k, y in enumerate(result)])
+            if tracked:
                 record(op, (input,), outs, attrs)
-            return tuple(outs) if several else outs[0]
+            return outs
 
         return _finish(op, function)
 

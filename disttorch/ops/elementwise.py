@@ -10,7 +10,11 @@ from typing import Any
 
 import numpy as np
 
+import numpy as np
+
 from disttorch.autograd.tensor import Tensor
+from disttorch.core.dtypes import from_numpy_dtype
+from disttorch.core.promotion import result_dtype
 from disttorch.ops.define import binary, for_both, unary
 from disttorch.ops.registry import both, traced
 
@@ -52,23 +56,33 @@ def _(F, g):
     return -g
 
 
-def _scaled(other: Any, alpha: Any) -> Any:
-    return other if alpha == 1 else other * alpha
+def scaled(input: Any, other: Any, alpha: Any) -> Any:
+    """Return alpha * other in the type of input + other; RuntimeError for an alpha that this type cannot hold."""
+    if alpha == 1 and alpha is not True:
+        return other
+    d = result_dtype([v._a if isinstance(v, Tensor) else v for v in (input, other)])
+    if isinstance(alpha, bool) and d.kind != "bool":
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(alpha, float) and d.kind in ("bool", "integer"):
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if isinstance(alpha, complex) and d.kind != "complex":
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    return (other.to(d) * alpha).to(d) if isinstance(other, Tensor) else other * alpha
 
 
 def add(input: Tensor, other: Any, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """Return input + alpha * other."""
-    return traced.add(input, _scaled(other, alpha), out=out)
+    return traced.add(input, scaled(input, other, alpha), out=out)
 
 
 def sub(input: Tensor, other: Any, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
     """Return input - alpha * other."""
-    return traced.sub(input, _scaled(other, alpha), out=out)
+    return traced.sub(input, scaled(input, other, alpha), out=out)
 
 
 def rsub(input: Tensor, other: Any, *, alpha: complex = 1) -> Tensor:
     """Return other - alpha * input."""
-    return traced.sub(other, _scaled(input, alpha))
+    return traced.sub(other, scaled(other, input, alpha))
 
 
 @binary()
@@ -106,14 +120,14 @@ def _(F, g, x, y):
 @binary()
 def floor_divide(xp, x, y):
     """Return the quotient rounded towards minus infinity."""
-    _check_divisor(y)
+    _check_divisor("div_floor_cpu", x, y)
     return xp.floor_divide(x, y)
 
 
 @binary()
 def remainder(xp, x, y):
     """Return the remainder with the sign of the divisor: x - y * floor(x / y)."""
-    _check_divisor(y)
+    _check_divisor("remainder_cpu", x, y)
     return xp.remainder(x, y)
 
 
@@ -130,7 +144,7 @@ def _(F, g, x, y):
 @binary()
 def fmod(xp, x, y):
     """Return the remainder with the sign of the dividend: x - y * trunc(x / y)."""
-    _check_divisor(y)
+    _check_divisor("fmod_cpu", x, y)
     return xp.fmod(x, y)
 
 
@@ -144,11 +158,19 @@ def _(F, g, x, y):
     return -g * F.trunc(x / y)
 
 
-def _check_divisor(y: Any) -> None:
+def _check_divisor(name: str, x: Any, y: Any) -> None:
+    not_for(name, x, "b")
     if isinstance(y, (int, float, complex)):  # the fast path leaves a number to floating operands as it is
         return
-    if y.dtype.kind in "iu" and (y == 0).any():
+    if y.dtype.kind in "iu" and x.size and (y == 0).any():
         raise RuntimeError("ZeroDivisionError")
+
+
+def not_for(name: str, x: Any, kinds: str) -> None:
+    """Raise NotImplementedError, as PyTorch's kernel `name` does, for an array of one of the NumPy kinds."""
+    if x.dtype.kind in kinds:
+        shown = from_numpy_dtype(x.dtype)
+        raise NotImplementedError(f'"{name}" not implemented for {shown!r}: convert the tensor to a type that is')
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor | None = None) -> Tensor:
@@ -165,7 +187,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Tensor
 @binary(grad_name="DivBackward1")
 def trunc_divide(xp, x, y):
     """Return the quotient rounded towards zero."""
-    _check_divisor(y)
+    _check_divisor("div_trunc_cpu", x, y)
     if x.dtype.kind in "iu":
         quotient, rest = xp.divmod(x, y)
         return quotient + ((rest != 0) & ((x < 0) != (y < 0))).astype(quotient.dtype)
@@ -207,7 +229,7 @@ def _(F, g, out):
 @unary()
 def square(xp, x):
     """Return x * x."""
-    return xp.multiply(x, x)
+    return xp.multiply(x, x) if x.dtype != bool else x.astype(np.int64)
 
 
 @square.vjp
@@ -255,11 +277,18 @@ def is_complex(F, input: Any) -> bool:
 @binary()
 def pow(xp, x, y):
     """Return x to the power y. Integers stay integers and take no negative number as the exponent."""
-    if x.dtype.kind in "iu":
-        exponent = y if hasattr(y, "dtype") else xp.asarray(y)
-        if exponent.dtype.kind in "iu" and (exponent < 0).any():
-            raise RuntimeError("Integers to negative integer powers are not allowed.")
+    not_for("pow", x, "b")
+    if x.dtype.kind == "i" and (y < 0).any():
+        return _power_of_integers(xp, x, y)
     return xp.power(x, y)
+
+
+def _power_of_integers(xp: Any, x: Any, y: Any) -> Any:
+    """Return x to the power y rounded towards zero, for exponents of which some are negative."""
+    if not y.ndim:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    power = xp.power(x, xp.where(y < 0, y & 1, y))
+    return xp.where((y < 0) & (x != 1) & (x != -1), 0, power).astype(x.dtype)
 
 
 @pow.vjp("x")
@@ -510,7 +539,7 @@ def _(F, g, x):
 def sgn(xp, x):
     """Return the sign of a real number and z / |z| of a complex one, 0 for 0."""
     if x.dtype.kind != "c":
-        return xp.sign(x)
+        return x.copy() if x.dtype == bool else xp.sign(x)
     size = xp.absolute(x)
     return xp.where(size == 0, 0, x / xp.where(size == 0, 1, size)).astype(x.dtype)
 
@@ -530,7 +559,7 @@ def sign(xp, x):
         raise RuntimeError(
             "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
         )
-    return x if x.dtype == bool else xp.sign(x)
+    return x.copy() if x.dtype == bool else xp.sign(x)
 
 
 @unary()
@@ -564,6 +593,8 @@ def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Ten
     """Return the nearest integer, halves to even; with `decimals`, the nearest multiple of 10^-decimals."""
     if decimals == 0:
         return _round(input, out=out)
+    if input._a.dtype.itemsize == 2:  # the scaled number needs more digits than the type has
+        return traced.cast(round(traced.cast(input, np.dtype(np.float32)), decimals=decimals), input._a.dtype)
     scale = 10.0**decimals
     return true_divide(_round(mul(input, scale)), scale, out=out)
 

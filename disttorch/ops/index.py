@@ -115,9 +115,13 @@ def _is_advanced(item: Any) -> bool:
 
 
 def _listed(index: Any) -> list[Any]:
-    if isinstance(index, tuple):
-        return list(index)
-    return [index]
+    return list(index) if isinstance(index, tuple) or _stands_for_a_tuple(index) else [index]
+
+
+def _stands_for_a_tuple(index: Any) -> bool:
+    """Whether a list means one index for each dimension, as PyTorch decides it: by what is in it."""
+    several = (Tensor, list, tuple, slice, EllipsisType, type(None))
+    return isinstance(index, list) and len(index) < 32 and any(isinstance(i, several) for i in index)
 
 
 def _as_index_array(item: Any) -> Any:
@@ -234,8 +238,6 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """Return input[index]: a view for ints, slices, None and `...`, a copy where an index is a tensor or a list."""
     if type(index) is int and 0 <= index < (input._a.shape or (0,))[0]:
         return traced.slice(input, (index, Ellipsis))
-    if isinstance(index, list) and any(isinstance(i, (slice, EllipsisType, type(None))) for i in index):
-        index = tuple(index)
     if not input._a.ndim and index not in ((), Ellipsis, None) and type(index) is int:
         raise IndexError(
             "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim "

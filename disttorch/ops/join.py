@@ -70,11 +70,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     listed = [expect_tensor(x, "cat", "tensors") for x in tensors]
     if not listed:
         raise ValueError("expected a non-empty list of Tensors")
-    kept = [x for x in listed if x._a.shape != (0,)] or listed[:1]
-    d = wrap_dim(dim, kept[0]._a.ndim)
-    _check_joined(kept, d)
+    first = next((x for x in listed if x._a.shape != (0,)), listed[0])
+    d = wrap_dim(dim, first._a.ndim)
+    nothing = (*first._a.shape[:d], 0, *first._a.shape[d + 1 :])
+    listed = [reshape(x, nothing) if x._a.shape == (0,) else x for x in listed]
+    _check_joined(listed, d)
     target = result_dtype([x._a for x in listed]).numpy
-    same = [x if x._a.dtype == target else traced.cast(x, target) for x in kept]
+    same = [x if x._a.dtype == target else traced.cast(x, target) for x in listed]
     joined = _cat(same, d, tuple([x._a.shape[d] for x in same]))
     return joined if out is None else write_out(out, joined, "cat")
 

@@ -11,9 +11,14 @@ from disttorch.ops.registry import raw, traced
 # Gradients of X @ Y, on stacks of matrices: g @ Y^H and X^H @ g; the engine sums over broadcast stacks.
 
 
+def _product(xp: Any, x: Any, y: Any) -> Any:
+    found = xp.matmul(x, y)
+    return found if found.dtype is x.dtype else found.astype(x.dtype)  # of bfloat16 NumPy makes float32
+
+
 @operator(2, name="mm")
 def _mm(xp, x, y):
-    return xp.matmul(x, y)
+    return _product(xp, x, y)
 
 
 @_mm.vjp("x")
@@ -32,7 +37,7 @@ traced.mT = lambda a: traced.transpose(a, a._a.ndim - 2, a._a.ndim - 1)
 
 @operator(2, name="bmm")
 def _bmm(xp, x, y):
-    return xp.matmul(x, y)
+    return _product(xp, x, y)
 
 
 @_bmm.vjp("x")
@@ -47,7 +52,7 @@ def _(F, g, x):
 
 @operator(2, name="mv")
 def _mv(xp, x, v):
-    return xp.matmul(x, v)
+    return _product(xp, x, v)
 
 
 @_mv.vjp("x")
@@ -62,7 +67,7 @@ def _(F, g, x):
 
 @operator(2, name="dot")
 def _dot(xp, x, y):
-    return xp.dot(x, y)
+    return _product(xp, x, y)
 
 
 @_dot.vjp("x")
@@ -80,7 +85,7 @@ raw.outer = lambda x, y: x[:, None] * y
 
 @operator(3, name="linear", grad_name="AddmmBackward0")
 def _linear(xp, x, weight, bias):
-    y = xp.matmul(x, weight.T)
+    y = _product(xp, x, weight.T)
     if bias is not None:
         y += bias
     return y

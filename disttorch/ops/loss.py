@@ -210,7 +210,7 @@ def cross_entropy(
     check_reduction(reduction)
     classes_at = 0 if input._a.ndim == 1 else 1
     log_probabilities = log_softmax(input, classes_at)
-    if target._a.shape == input._a.shape and target._a.dtype.kind in "fc":
+    if target._a.shape == input._a.shape and target._a.dtype.kind not in "biu":
         return _soft_cross_entropy(log_probabilities, target, weight, reduction, label_smoothing, classes_at)
     loss = nll_loss(log_probabilities, target, weight, None, ignore_index, None, reduction)
     if not label_smoothing:

@@ -48,7 +48,7 @@ def spread(F: Any, g: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
 def _sum(xp, x, dims, keepdim):
     if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
         return xp.add.reduce(x, dims, np.float32, None, keepdim).astype(x.dtype)
-    return xp.add.reduce(x, dims, None, None, keepdim) if xp is np else x.sum(dims, keepdims=keepdim)
+    return xp.add.reduce(x, dims, x.dtype, None, keepdim) if xp is np else x.sum(dims, keepdims=keepdim)
 
 
 @_sum.vjp
@@ -117,7 +117,7 @@ def _name(tensor: Tensor) -> str:
 
 @operator(1, name="prod")
 def _prod(xp, x, dims, keepdim):
-    return x.prod(dims, keepdims=keepdim)
+    return x.prod(dims, dtype=x.dtype, keepdims=keepdim)
 
 
 @_prod.vjp
@@ -208,6 +208,8 @@ def std(
 @operator(1, name="vector_norm", grad_name="LinalgVectorNormBackward0")
 def _vector_norm(xp, x, p, dims, keepdim):
     size = xp.absolute(x)
+    if x.dtype.itemsize == 2:
+        return raw.vector_norm(size.astype(np.float32), p, dims, keepdim).astype(x.dtype)
     if p == 2:
         return xp.sqrt((size * size).sum(dims, keepdims=keepdim))
     if p == float("inf"):
@@ -223,7 +225,7 @@ def _vector_norm(xp, x, p, dims, keepdim):
 def _(F, g, x, out, p, dims, keepdim):
     g, norm = spread(F, g, dims, keepdim), spread(F, out, dims, keepdim)
     if p == 0:
-        return F.expand(g * 0, x.shape)
+        return None
     if p in (float("inf"), float("-inf")):
         largest = (F.abs(x) == norm) * 1.0
         return F.sgn(x) * (g * largest / F.sum(largest, dims, True))
@@ -377,7 +379,7 @@ def _order(a: Any, dim: int, descending: bool) -> Any:
     if not descending:
         return np.argsort(a, dim, kind="stable")
     backwards = np.argsort(np.flip(a, dim), dim, kind="stable")
-    return a.shape[dim] - 1 - np.flip(backwards, dim)
+    return np.ascontiguousarray(a.shape[dim] - 1 - np.flip(backwards, dim))
 
 
 class SortResult(NamedTuple):
@@ -388,13 +390,13 @@ class SortResult(NamedTuple):
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> SortResult:
     """Return the elements in order along `dim`, and where each one was; equal elements keep their order."""
     d = wrap_dim(dim, input._a.ndim)
-    order = np.ascontiguousarray(_order(input._a, d, descending))
+    order = _order(input._a, d, descending)
     return SortResult(traced.gather(input, d, order), wrap(order))
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """Return the positions that would put the elements in order along `dim`."""
-    return wrap(np.ascontiguousarray(_order(input._a, wrap_dim(dim, input._a.ndim), descending)))
+    return wrap(_order(input._a, wrap_dim(dim, input._a.ndim), descending))
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
@@ -404,8 +406,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
     order = _order(input._a, d, largest)
-    chosen = order[(slice(None),) * d + (slice(k),)] if input._a.ndim else order
-    return SortResult(traced.gather(input, d, np.ascontiguousarray(chosen)), wrap(np.ascontiguousarray(chosen)))
+    chosen = order[(slice(None),) * d + (slice(k),)].copy() if input._a.ndim else order
+    return SortResult(traced.gather(input, d, chosen), wrap(chosen))
 
 
 # -- logic --------------------------------------------------------------------------------------------------------

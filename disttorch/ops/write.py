@@ -30,6 +30,15 @@ def check_cast(have: Any, want: Any) -> None:
         )
 
 
+def check_overlap(a: Any) -> None:
+    """Raise PyTorch's error for memory in which two elements lie at one place, as after `expand`."""
+    if 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+
+
 def write_out(out: Tensor, result: Tensor, function: str) -> Tensor:
     """Store `result` in `out`, as the `out=` argument does; `out` takes the result's shape."""
     if not isinstance(out, Tensor):
@@ -64,6 +73,7 @@ def store(target: Tensor, value: Tensor) -> None:
             f"output with shape {list(target._a.shape)} doesn't match the broadcast shape {list(value._a.shape)}"
         )
     check_cast(value._a.dtype, target._a.dtype)
+    check_overlap(target._a)
     target._a[...] = value._a
     written(target)
     if value._requires_grad:
@@ -147,6 +157,8 @@ def _fits(input: Tensor, operand: Any) -> bool:
 def write_directly(op: Any, input: Tensor, args: tuple[Any, ...]) -> Tensor:
     """Let the kernel of `op` write into the memory of `input`, its first operand."""
     a = input._a
+    if op is not traced.fill.op:  # the same value twice does no harm
+        check_overlap(a)
     out = wrap(a)
     out._counter = input._counter
     split = len(op.inputs) - 1

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
 from disttorch.backends import kernels_of
-from disttorch.optim.optimizer import (
-    Optimizer,
-    Params,
+from disttorch.optim._update import (
+    arrays,
     check_range,
     count_step,
     evaluate,
+    kept,
     new_step,
     number,
-    real_view,
     step_as_tensor,
     zeros_like,
 )
+from disttorch.optim.optimizer import Optimizer, Params
 
 
 class Adam(Optimizer):
@@ -32,10 +32,10 @@ class Adam(Optimizer):
 
     From D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015. `amsgrad` uses the largest v so
     far (S. Reddi et al., "On the convergence of Adam and beyond", 2018). `foreach`, `fused` and `capturable` choose
-    an implementation in PyTorch and change nothing here.
+    an implementation in PyTorch and change nothing here. Raises ValueError for an option out of range.
     """
 
-    _added_options = {
+    _added_options: ClassVar[dict[str, Any]] = {
         "amsgrad": False, "maximize": False, "foreach": None, "capturable": False, "differentiable": False,
         "decoupled_weight_decay": False, "fused": None,
     }  # fmt: skip
@@ -85,10 +85,9 @@ class Adam(Optimizer):
     def _update(self, param: Tensor, group: dict[str, Any], lr: float, beta1: float, beta2: float) -> None:
         state = self.state[param] or self._new_state(param, group)
         step = count_step(state)
-        largest = state["max_exp_avg_sq"] if group["amsgrad"] else None
-        arrays = [param, param.grad, state["exp_avg"], state["exp_avg_sq"], largest]
+        largest = kept(state, "max_exp_avg_sq", "amsgrad") if group["amsgrad"] else None
         kernels_of(param._a).adam(
-            *[None if tensor is None else real_view(tensor._a) for tensor in arrays],
+            *arrays(param, state["exp_avg"], state["exp_avg_sq"], largest),
             step, lr, beta1, beta2, group["eps"], group["weight_decay"], group["decoupled_weight_decay"],
             group["maximize"],
         )  # fmt: skip
@@ -105,6 +104,8 @@ class Adam(Optimizer):
 
 
 def _checked_betas(betas: tuple[float | Tensor, float | Tensor]) -> tuple[float | Tensor, float | Tensor]:
+    if len(betas) != 2:
+        raise ValueError(f"Invalid betas: expected two numbers (beta1, beta2), got {betas}")
     for i, beta in enumerate(betas):
         if isinstance(beta, Tensor) and beta.numel() != 1:
             raise ValueError(f"Tensor betas[{i}] must be 1-element")

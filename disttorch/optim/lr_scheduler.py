@@ -16,7 +16,8 @@ from typing import Any, SupportsFloat
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
-from disttorch.optim.optimizer import Optimizer, number
+from disttorch.optim._update import number
+from disttorch.optim.optimizer import Optimizer
 
 Rates = list[Any]
 
@@ -77,6 +78,7 @@ class LRScheduler:
         self.last_epoch = last_epoch
         if optimizer._opt_called is None:
             optimizer._opt_called = False
+            optimizer._own_step = optimizer.__dict__.get("step")
         self._step_count = 0
         self._is_initial = True
         try:
@@ -103,9 +105,10 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Go to the next epoch, or to `epoch` (deprecated), and set the learning rates."""
         if self._step_count == 1:
-            if "step" in self.optimizer.__dict__:
+            own = self.optimizer._own_step
+            if self.optimizer.__dict__.get("step") is not own:
                 warnings.warn(_OVERRIDDEN_WARNING, UserWarning, stacklevel=2)
-            elif not self.optimizer._opt_called:
+            elif own is None and not self.optimizer._opt_called:
                 warnings.warn(_ORDER_WARNING, UserWarning, stacklevel=2)
         self._step_count += 1
         if epoch is not None:
@@ -146,6 +149,10 @@ def _checked_optimizer(optimizer: Any) -> Optimizer:
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
     return optimizer
+
+
+class _LRScheduler(LRScheduler):
+    """The base class's name in old scripts."""
 
 
 class LambdaLR(LRScheduler):

@@ -8,17 +8,12 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
-
-from disttorch.autograd.grad_mode import enable_grad
 from disttorch.autograd.hooks import RemovableHandle, add_hook
 from disttorch.autograd.record import type_name
-from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
-from disttorch.backends import backend_of
-from disttorch.core.dtypes import float64, get_default_dtype
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -45,9 +40,11 @@ class Optimizer:
     """
 
     # Options that older checkpoints lack, with what they meant then.
-    _added_options: dict[str, Any] = {}
+    _added_options: ClassVar[dict[str, Any]] = {}
     # None until a scheduler wants to know whether `step` has been called.
     _opt_called: bool | None = None
+    # A `step` that was put on the object itself before the first scheduler was made.
+    _own_step: Any = None
     _stepping = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -130,16 +127,12 @@ class Optimizer:
         params = param_group["params"]
         for param in params:
             if not isinstance(param, Tensor):
-                raise TypeError(
-                    f"optimizer can only optimize Tensors, but one of the params is {_typename(param)}"
-                )
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {_typename(param)}")
             if not (param.is_leaf or param.retains_grad):
                 raise ValueError("can't optimize a non-leaf Tensor")
         for option, default in self.defaults.items():
             if default is required and option not in param_group:
-                raise ValueError(
-                    f"parameter group didn't specify a value of required optimization parameter {option}"
-                )
+                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {option}")
             param_group.setdefault(option, default)
         if len(params) != len({id(param) for param in params}):
             warnings.warn(
@@ -152,7 +145,7 @@ class Optimizer:
 
     def _check_against_other_groups(self, param_group: dict[str, Any]) -> None:
         named = "param_names" in param_group
-        known = set()
+        known: set[int] = set()
         for group in self.param_groups:
             known.update(id(param) for param in group["params"])
             if named != ("param_names" in group):
@@ -162,8 +155,6 @@ class Optimizer:
                 )
         if any(id(param) in known for param in param_group["params"]):
             raise ValueError("some parameters appear in more than one parameter group")
-
-    # Saving and loading ---------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return `{"state": ..., "param_groups": ...}` in PyTorch's layout.
@@ -230,37 +221,30 @@ class Optimizer:
                     f"group ({len(other['params'])} and {len(group['params'])} parameters)"
                 )
 
-    # Hooks ----------------------------------------------------------------------------------------
-
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
-        """Call `hook(optimizer, args, kwargs)` before each step; it may return new (args, kwargs)."""
+        """Call `hook(optimizer, args, kwargs)` before each step; it may return new (args, kwargs).
+
+        As in PyTorch, `args[0]` is the optimizer itself.
+        """
         return add_hook(self._optimizer_step_pre_hooks, hook)
 
     def register_step_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Call `hook(optimizer, args, kwargs)` after each step."""
         return add_hook(self._optimizer_step_post_hooks, hook)
 
-    def register_state_dict_pre_hook(
-        self, hook: Callable[..., None], prepend: bool = False
-    ) -> RemovableHandle:
+    def register_state_dict_pre_hook(self, hook: Callable[..., None], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer)` before the state is collected."""
         return add_hook(self._optimizer_state_dict_pre_hooks, hook, first=prepend)
 
-    def register_state_dict_post_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
+    def register_state_dict_post_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` on the collected state; it may return another one."""
         return add_hook(self._optimizer_state_dict_post_hooks, hook, first=prepend)
 
-    def register_load_state_dict_pre_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> RemovableHandle:
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer, state_dict)` before a state is loaded; it may return another one."""
         return add_hook(self._optimizer_load_state_dict_pre_hooks, hook, first=prepend)
 
-    def register_load_state_dict_post_hook(
-        self, hook: Callable[..., None], prepend: bool = False
-    ) -> RemovableHandle:
+    def register_load_state_dict_post_hook(self, hook: Callable[..., None], prepend: bool = False) -> RemovableHandle:
         """Call `hook(optimizer)` after a state was loaded."""
         return add_hook(self._optimizer_load_state_dict_post_hooks, hook, first=prepend)
 
@@ -287,13 +271,14 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
             return step(self, *args, **kwargs)
         self._stepping = True
         try:
+            given: tuple[Any, ...] = (self, *args)
             for hook in list(before.values()):
-                changed = hook(self, args, kwargs)
+                changed = hook(self, given, kwargs)
                 if changed is not None:
-                    args, kwargs = _checked_arguments(changed, step)
-            result = step(self, *args, **kwargs)
+                    given, kwargs = _checked_arguments(changed, step)
+            result = step(*given, **kwargs)
             for hook in list(after.values()):
-                hook(self, args, kwargs)
+                hook(self, given, kwargs)
         finally:
             self._stepping = False
         return result
@@ -303,9 +288,7 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _checked_arguments(changed: Any, step: Callable[..., Any]) -> tuple[Any, Any]:
     if not (isinstance(changed, tuple) and len(changed) == 2):
-        raise RuntimeError(
-            f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}."
-        )
+        raise RuntimeError(f"{step} must return None or a tuple of (new_args, new_kwargs), but got {changed}.")
     return changed
 
 
@@ -322,9 +305,7 @@ def _list_params(param_group: dict[str, Any]) -> None:
     param_group["params"] = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
     if names:
         if len(names) != len(entries):
-            raise ValueError(
-                "all optimizer params should be with/without names. Some param names are missing"
-            )
+            raise ValueError("all optimizer params should be with/without names. Some param names are missing")
         param_group["param_names"] = names
 
 
@@ -345,60 +326,3 @@ def _fitted(value: Any, param: Tensor, key: Any = None) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_fitted(v, param) for v in value)
     return value
-
-
-# What the optimizers' steps are made of -----------------------------------------------------------
-
-
-def evaluate(closure: Callable[[], Any] | None) -> Any:
-    """Return what `closure` returns, called with recording on; None without one."""
-    if closure is None:
-        return None
-    with enable_grad():
-        return closure()
-
-
-def number(value: Any) -> Any:
-    """Return an option as a Python number; it may be a tensor of one element."""
-    return value.item() if isinstance(value, Tensor) else value
-
-
-def zeros_like(param: Tensor) -> Tensor:
-    """Return new state for a parameter: zeros of its shape, type and device."""
-    return wrap(backend_of(param._a).namespace.zeros_like(param._a))
-
-
-def new_step() -> Tensor:
-    """Return the count of a parameter's steps, 0, as a tensor on the CPU."""
-    kind = np.float64 if get_default_dtype() is float64 else np.float32
-    return wrap(np.zeros((), kind))
-
-
-def count_step(state: dict[str, Any]) -> int:
-    """Add one to the count of steps in a parameter's state and return it."""
-    step = state["step"]._a
-    step += 1
-    return int(step)
-
-
-def step_as_tensor(state: Any) -> None:
-    """Turn a count of steps that an old checkpoint holds as a number into a tensor."""
-    if isinstance(state, dict) and "step" in state and not isinstance(state["step"], Tensor):
-        count = new_step()
-        count._a[...] = state["step"]
-        state["step"] = count
-
-
-def real_view(array: Any) -> Any:
-    """Return a complex array as a real one with a last dimension of 2 on the same memory; any other as it is."""
-    if array is None or array.dtype.kind != "c":
-        return array
-    return array[..., None].view(array.real.dtype)
-
-
-def check_range(name: str, value: Any, lowest: float = 0.0) -> None:
-    """Raise ValueError, as PyTorch does, for an option below `lowest` or a tensor of several elements."""
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError("Tensor lr must be 1-element")
-    if not lowest <= number(value):
-        raise ValueError(f"Invalid {name}: {value}")

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
 from disttorch.backends import kernels_of
-from disttorch.optim.optimizer import (
-    Optimizer,
-    Params,
+from disttorch.optim._update import (
+    arrays,
     check_range,
     count_step,
     evaluate,
+    kept,
     new_step,
     number,
-    real_view,
     step_as_tensor,
     zeros_like,
 )
+from disttorch.optim.optimizer import Optimizer, Params
 
 
 class RMSprop(Optimizer):
@@ -33,9 +33,10 @@ class RMSprop(Optimizer):
 
     From G. Hinton's lecture 6 (Coursera, 2012); centered as in A. Graves, "Generating sequences with recurrent
     neural networks", 2013. `foreach` and `capturable` choose an implementation in PyTorch and change nothing here.
+    Raises ValueError for an option out of range.
     """
 
-    _added_options = {
+    _added_options: ClassVar[dict[str, Any]] = {
         "momentum": 0, "centered": False, "foreach": None, "maximize": False, "differentiable": False,
         "capturable": False,
     }  # fmt: skip
@@ -84,9 +85,10 @@ class RMSprop(Optimizer):
     def _update(self, param: Tensor, group: dict[str, Any], lr: float) -> None:
         state = self.state[param] or self._new_state(param, group)
         count_step(state)
-        arrays = [param, param.grad, state["square_avg"], state.get("grad_avg"), state.get("momentum_buffer")]
+        average = kept(state, "grad_avg", "centered") if group["centered"] else None
+        buffer = kept(state, "momentum_buffer", "momentum") if group["momentum"] > 0 else None
         kernels_of(param._a).rmsprop(
-            *[None if tensor is None else real_view(tensor._a) for tensor in arrays],
+            *arrays(param, state["square_avg"], average, buffer),
             lr, group["alpha"], group["eps"], group["weight_decay"], group["momentum"], group["centered"],
             group["maximize"],
         )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
 from disttorch.backends import kernels_of
-from disttorch.optim.optimizer import Optimizer, Params, check_range, evaluate, number, zeros_like
+from disttorch.optim._update import check_range, evaluate, number, zeros_like
+from disttorch.optim.optimizer import Optimizer, Params
 
 
 class SGD(Optimizer):
@@ -20,10 +21,10 @@ class SGD(Optimizer):
 
     Nesterov's form follows Sutskever et al., "On the importance of initialization and momentum in deep
     learning", 2013. `maximize` goes up along the gradient. `foreach` and `fused` choose an implementation in
-    PyTorch and change nothing here.
+    PyTorch and change nothing here. Raises ValueError for an option out of range.
     """
 
-    _added_options = {
+    _added_options: ClassVar[dict[str, Any]] = {
         "nesterov": False, "maximize": False, "foreach": None, "differentiable": False, "fused": False,
     }  # fmt: skip
 
@@ -67,9 +68,7 @@ class SGD(Optimizer):
                 if momentum != 0:
                     buffer, first = self._buffer(param)
                 array = param._a
-                kernels_of(array).sgd(
-                    array, grad._a, buffer, lr, momentum, dampening, decay, nesterov, maximize, first
-                )
+                kernels_of(array).sgd(array, grad._a, buffer, lr, momentum, dampening, decay, nesterov, maximize, first)
                 written(param)
         return loss
 

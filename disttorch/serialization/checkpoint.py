@@ -23,7 +23,6 @@ from disttorch.serialization.globals import (
     refuse_unsupported,
 )
 from disttorch.serialization.pickler import dump
-from disttorch.serialization.scan import names_in_pickle
 from disttorch.serialization.storage import MapLocation, StorageLoader
 from disttorch.serialization.unpickler import WeightsUnpickler
 
@@ -120,6 +119,8 @@ def get_unsafe_globals_in_checkpoint(f: FileLike) -> list[str]:
 
     What `add_safe_globals` has allowed is not listed. Nothing is loaded or imported.
     """
+    from disttorch.serialization.scan import names_in_pickle  # rarely used, and slow to import
+
     with _opened_for_reading(f) as file:
         names = names_in_pickle(ArchiveReader(file, _described(f)).read("data.pkl"))
     return sorted(names - known_globals().keys() - allowed_globals().keys())
@@ -139,7 +140,7 @@ def _check_kind(archive: ArchiveReader) -> None:
 def _trusting_load(data: bytes, loader: StorageLoader, pickle_module: Any, options: dict[str, Any]) -> Any:
     """Unpickle with Python's own unpickler, which imports and calls whatever the file names."""
 
-    class Unpickler(pickle_module.Unpickler):  # type: ignore[misc]
+    class Unpickler(pickle_module.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             path = full_name(module, name)
             if path in known_globals():

@@ -55,8 +55,6 @@ _UNSUPPORTED = {
 @functools.cache
 def known_globals() -> dict[str, Any]:
     """Return what each "module.name" in a file stands for."""
-    from disttorch.nn.parameter import Parameter
-
     known: dict[str, Any] = {
         "collections.OrderedDict": OrderedDict,
         "collections.Counter": Counter,
@@ -67,7 +65,7 @@ def known_globals() -> dict[str, Any]:
         "builtins.frozenset": frozenset,
         "builtins.complex": complex,
     }
-    return known | _torch_globals() | {"torch.nn.parameter.Parameter": Parameter}
+    return known | _torch_globals() | {"torch.nn.parameter.Parameter": rebuild.parameter_class()}
 
 
 def _torch_globals() -> dict[str, Any]:
@@ -106,8 +104,6 @@ def makers() -> dict[int, Callable[..., Any]]:
 
     What is not here cannot be called by a file; what is checks its arguments.
     """
-    from disttorch.nn.parameter import Parameter
-
     safe: list[tuple[Any, Callable[..., Any]]] = [
         (OrderedDict, _ordered_dict),
         (Counter, _counter),
@@ -119,7 +115,7 @@ def makers() -> dict[int, Callable[..., Any]]:
         (complex, _complex),
         (Size, _size),
         (device, _device),
-        (Parameter, _parameter),
+        (rebuild.parameter_class(), _parameter),
     ]
     safe += [(function, function) for function in rebuild.TENSOR_MAKERS]
     safe.append((rebuild.rebuild_from_type_v2, rebuild.rebuild_from_type_v2))
@@ -235,7 +231,7 @@ def clear_safe_globals() -> None:
         _allowed.clear()
 
 
-class safe_globals:  # noqa: N801
+class safe_globals:
     """Allow classes and functions within a `with` statement; see `add_safe_globals`."""
 
     def __init__(self, safe_globals: Sequence[SafeGlobal]) -> None:

@@ -116,6 +116,14 @@ def _bytes_from(array: Any, count: int) -> memoryview:
     """Return the bytes of `count` elements from an array's first on; no copy on the CPU."""
     if not count:
         return memoryview(b"")
-    tricks = backend_of(array).namespace.lib.stride_tricks
-    stretch = tricks.as_strided(array, (count,), (array.itemsize,)).view(np.uint8)
+    if array.size == count and array.flags.c_contiguous:
+        stretch = array.reshape(-1).view(np.uint8)
+    else:
+        stretch = _stretch_from(array, count)
     return stretch.data if isinstance(stretch, np.ndarray) else stretch.get().data
+
+
+def _stretch_from(array: Any, count: int) -> Any:
+    """Return the memory from an array's first element on, gaps between its elements included, as bytes."""
+    tricks = backend_of(array).namespace.lib.stride_tricks
+    return tricks.as_strided(array, (count,), (array.itemsize,)).view(np.uint8)

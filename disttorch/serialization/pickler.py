@@ -14,14 +14,13 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core.dtypes import from_numpy_dtype
-from disttorch.nn.parameter import Parameter
 from disttorch.serialization import rebuild
 from disttorch.serialization.globals import STORAGE_OF_DTYPE, known_globals, torch_names
 from disttorch.serialization.memory import Memory, Placement
 
 # The C pickler checks a name by importing it, and would import PyTorch; this one lets us write
 # names ourselves.
-_PICKLER: Any = pickle._Pickler  # type: ignore[attr-defined]
+_PICKLER: Any = pickle._Pickler
 
 _UNCHANGED = frozenset((int, float, bool, type(None), list, dict, tuple, OrderedDict))
 
@@ -59,12 +58,10 @@ class _Sink:
 
     def __init__(self) -> None:
         self.parts: list[bytes | _Later] = []
-
-    def write(self, data: bytes) -> None:
-        self.parts.append(bytes(data))
+        self.write = self.parts.append
 
     def joined(self) -> bytes:
-        return b"".join(p if isinstance(p, bytes) else p.encoded() for p in self.parts)
+        return b"".join([p.encoded() if type(p) is _Later else p for p in self.parts])  # type: ignore[misc]
 
 
 def _pickler_class(pickle_module: ModuleType | None) -> type:
@@ -100,30 +97,40 @@ class _TensorPickler:
         framer = getattr(self, "framer", None)
         if framer is not None:  # frames hold byte counts, which are not known before the end
             framer.start_framing = framer.end_framing = lambda: None
+        self.write = sink.write
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         """Write one object."""
         kind = type(obj)
         if kind is str:
             obj = self._texts.setdefault(obj, obj)  # equal texts are one, whichever objects they were
-        elif kind in _UNCHANGED:
-            pass
-        elif kind is _Later:
+        elif kind not in _UNCHANGED:
+            if not self._foreign:
+                obj = self._simplified(obj)
+            if self._save_ours(obj):
+                return
+        super().save(obj, save_persistent_id)  # type: ignore[misc]
+
+    def _save_ours(self, obj: Any) -> bool:
+        """Write what Python's pickler would write otherwise than PyTorch; False for everything else."""
+        kind = type(obj)
+        if kind is _Later:
             self._sink.parts.append(obj)
-            return
         elif kind is Placement:
             self._save_storage(obj)
-            return
+        elif id(obj) in self.memo:
+            self.write(self.get(self.memo[id(obj)][0]))
         elif id(obj) in self._names:
-            self._save_name(obj)
-            return
-        elif kind is bytes:
-            if not obj and id(obj) not in self.memo:  # `bytes()` is a call that PyTorch does not allow
-                self.save_reduce(codecs.encode, ("", "latin1"), obj=obj)
-                return
-        elif not self._foreign:
-            obj = self._simplified(obj)
-        super().save(obj, save_persistent_id)  # type: ignore[misc]
+            module, name = self._names[id(obj)]
+            self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+            self.memoize(obj)
+        elif isinstance(obj, Tensor):
+            self.save_reduce(*self._reduced(obj), obj=obj)
+        elif kind is bytes and not obj:  # `bytes()` is a call that PyTorch does not allow
+            self.save_reduce(codecs.encode, ("", "latin1"), obj=obj)
+        else:
+            return False
+        return True
 
     def save_reduce(self, func: Any, *args: Any, **kwargs: Any) -> None:
         """Write a call; note whether it makes an object other than a plain container."""
@@ -134,15 +141,12 @@ class _TensorPickler:
         finally:
             self._foreign -= foreign
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Return how to make a tensor again."""
-        if isinstance(obj, Parameter):
-            return self._reduce_parameter(obj)
-        if isinstance(obj, Tensor):
-            return self._reduce_tensor(obj)
-        return NotImplemented
+    def _reduced(self, tensor: Tensor) -> tuple[Any, ...]:
+        if isinstance(tensor, rebuild.parameter_class()):
+            return self._reduce_parameter(tensor)
+        return self._reduce_tensor(tensor)
 
-    def _reduce_parameter(self, parameter: Parameter) -> tuple[Any, ...]:
+    def _reduce_parameter(self, parameter: Tensor) -> tuple[Any, ...]:
         args: tuple[Any, ...] = (wrap(parameter._a), parameter.requires_grad, OrderedDict())
         state = _attributes(parameter)
         if state:
@@ -175,15 +179,6 @@ class _TensorPickler:
         kind = STORAGE_OF_DTYPE[placement.dtype]
         self.save(("storage", kind, key, placement.location, count), save_persistent_id=False)
         self.write(pickle.BINPERSID)
-
-    def _save_name(self, obj: Any) -> None:
-        memoized = self.memo.get(id(obj))
-        if memoized is not None:
-            self.write(self.get(memoized[0]))
-            return
-        module, name = self._names[id(obj)]
-        self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
-        self.memoize(obj)
 
     def _simplified(self, obj: Any) -> Any:
         if isinstance(obj, np.generic):

@@ -5,6 +5,8 @@ Everything they are given comes from a file, so they check it all and raise Unpi
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
 from math import prod
 from pickle import UnpicklingError
@@ -18,6 +20,13 @@ from disttorch.core.dtypes import dtype
 from disttorch.serialization.storage import Storage
 
 _MOST_DIMENSIONS = 64  # of a NumPy array
+
+
+@functools.cache
+def parameter_class() -> type[Tensor]:
+    """Return `nn.Parameter`, found by name as any class in a pickle is: `nn` is beside this package, not below it."""
+    found: type[Tensor] = importlib.import_module("disttorch.nn.parameter").Parameter
+    return found
 
 
 def rebuild_tensor(storage: Storage, storage_offset: int, size: Any, stride: Any) -> Tensor:
@@ -58,11 +67,9 @@ def rebuild_tensor_v3(
 
 def rebuild_parameter(data: Tensor, requires_grad: bool, _backward_hooks: Any) -> Tensor:
     """Return a Parameter on the memory of `data`."""
-    from disttorch.nn.parameter import Parameter
-
     if not isinstance(data, Tensor):
         raise UnpicklingError(f"a Parameter needs a tensor, got {type(data).__name__}")
-    return Parameter(data, bool(requires_grad))
+    return parameter_class()(data, bool(requires_grad))  # type: ignore[call-arg]
 
 
 def rebuild_parameter_with_state(data: Tensor, requires_grad: bool, backward_hooks: Any, state: Any) -> Tensor:

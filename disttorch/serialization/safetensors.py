@@ -30,6 +30,7 @@ __all__ = ["SafetensorError", "load_file", "safe_open", "save_file"]
 
 PathLike = str | os.PathLike[str]
 
+_ORDER = list(DTYPE_NAMES)
 _CODES = {name: code for code, name in DTYPE_NAMES.items()}
 _TIED = "disttorch.tied"  # metadata: JSON of {name: name of the tensor that it is}
 
@@ -48,13 +49,12 @@ def save_file(
     """
     arrays = {_checked_name(name): _host_array(name, value) for name, value in tensors.items()}
     tied = _tied_names(arrays)
-    kept = [name for name in arrays if name not in tied]
-    kept.sort(key=lambda name: (-arrays[name].itemsize, name))
+    codes = {name: _code(name, array) for name, array in arrays.items() if name not in tied}
+    kept = sorted(codes, key=lambda name: (_ORDER.index(codes[name]), name.encode(errors="replace")))
     infos, position = [], 0
     for name in kept:
-        array = arrays[name]
-        end = position + array.nbytes
-        infos.append((name, TensorInfo(_code(name, array), array.shape, position, end)))
+        end = position + arrays[name].nbytes
+        infos.append((name, TensorInfo(codes[name], arrays[name].shape, position, end)))
         position = end
     header = encode_header(infos, _checked_metadata(metadata, tied))
     with atomic_write(os.fspath(filename)) as file:
@@ -79,7 +79,7 @@ def load_file(filename: PathLike, device: str | device = "cpu") -> dict[str, Ten
     return found
 
 
-class safe_open:  # noqa: N801
+class safe_open:
     """Reads single tensors of a safetensors file, which is mapped and not loaded.
 
     >>> from tempfile import TemporaryDirectory

@@ -19,8 +19,8 @@ ITEM_SIZES = {
     "C64": 8, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
 DTYPE_NAMES = {
-    "BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
-    "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "C64": "complex64",
+    "I64": "int64", "F64": "float64", "C64": "complex64", "F32": "float32", "I32": "int32", "BF16": "bfloat16",
+    "F16": "float16", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 
 

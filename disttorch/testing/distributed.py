@@ -16,6 +16,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,8 +48,7 @@ def launch(
     grace: float = 5.0,
     **arguments: Any,
 ) -> Outcome:
-    """Run `function(**arguments)`, which is at the top level of its file, on `n` ranks and say how
-    it went.
+    """Run `function(**arguments)`, from the top level of its file, on `n` ranks and say how it went.
 
     What it takes and returns must be what `all_gather_object` can send, at most 60 KB. timeout:
     seconds, for all of it; environment: variables to add; join: whether the ranks are in a process
@@ -79,24 +79,20 @@ def launch(
     )
     agent = Agent(options)
     code = agent.run()
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
     results = {rank: objects.loads(data) for rank, data in sorted(agent.results.items())}
     culprit = None if agent.failure is None else agent.failure.rank
     return Outcome(code, "\n".join(said), culprit, results, agent.stacks)
 
 
 def run(function: Callable[..., Any], n: int, timeout: float = 20.0, **details: Any) -> list[Any]:
-    """Run a function on `n` ranks and return what it returned on each; AssertionError if any rank
-    failed.
-    """
+    """Run a function on `n` ranks and return what it returned on each; AssertionError if any rank failed."""
     outcome = launch(function, n, timeout, **details)
     if outcome.code == 124:
-        raise AssertionError(
-            f"{function.__name__} on {n} ranks took more than {timeout:g} s\n{outcome.stacks}"
-        )
+        raise AssertionError(f"{function.__name__} on {n} ranks took more than {timeout:g} s\n{outcome.stacks}")
     if outcome.code != 0:
-        raise AssertionError(
-            f"{function.__name__} failed on rank {outcome.failed_rank} of {n}\n{outcome.said}"
-        )
+        raise AssertionError(f"{function.__name__} failed on rank {outcome.failed_rank} of {n}\n{outcome.said}")
     return [outcome.results[rank] for rank in range(n)]
 
 

@@ -153,9 +153,13 @@ def pointwise(
 
 
 def pairwise(
-    name: str, expected: Any, values: tuple[str, str] = ("any", "any"), **options: Any
+    name: str,
+    expected: Any,
+    values: tuple[str, str] = ("any", "any"),
+    number: float | None = 1.5,
+    **options: Any,
 ) -> Iterator[Sample]:
-    """Yield samples of a function of two operands: equal shapes, broadcast ones, 0-d, empty, and a number."""
+    """Yield samples of a function of two operands: equal shapes, broadcast ones, 0-d, empty, and with `number`."""
 
     def call(t: Any, x: Any, y: Any) -> Any:
         return _function(t, name)(x, y)
@@ -171,7 +175,8 @@ def pairwise(
     ):
         x, y = Input(left, first, layout), Input(right, second)
         yield from one(name, call, x, y, expected=expected, **options)
-    number = 1.5
+    if number is None:
+        return
 
     def with_number(t: Any, x: Any) -> Any:
         return _function(t, name)(x, number)

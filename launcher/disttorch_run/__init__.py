@@ -1,3 +1,1 @@
-"""The `disttorch-run` command: starts one worker per GPU or group of cores, watches over them,
-ends them together.
-"""
+"""The `disttorch-run` command: starts one worker per GPU or group of cores, watches over them, ends them together."""

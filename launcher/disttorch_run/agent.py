@@ -1,5 +1,4 @@
-"""The agent: starts the workers of one host, serves their store and segments, and ends them
-together.
+"""The agent: starts the workers of one host, serves their store and segments, and ends them together.
 
 One thread, one poll over everything that can happen: a worker's message, its end (a pidfd), its
 output, a request to the store, a signal.
@@ -106,9 +105,7 @@ class Agent:
         place = options.placements[rank]
         worker = Worker(rank)
         self._workers.append(worker)
-        environment = environment_for(
-            options.environment, rank, size, self._store.port, options.label or "none", place
-        )
+        environment = environment_for(options.environment, rank, size, self._store.port, options.label or "none", place)
         outputs = {which: self._stream(rank, which) for which in (STDOUT, STDERR)}
         if outputs[STDOUT] is not None:
             environment.setdefault("PYTHONUNBUFFERED", "1")
@@ -132,9 +129,7 @@ class Agent:
             self._watch(stream.fd, partial(self._pump, stream))
 
     def _stream(self, rank: int, which: int) -> Stream | None:
-        """Return how a stream of a worker is shown; None: the worker writes to the terminal
-        itself.
-        """
+        """Return how a stream of a worker is shown; None: the worker writes to the terminal itself."""
         tee, redirect = (m.get(rank, 0) & which for m in (self.options.tee, self.options.redirect))
         if not (tee or redirect):
             return None if rank == 0 else Stream(f"[rank{rank}] ", which, None)
@@ -186,9 +181,7 @@ class Agent:
     def _forget(self, source: Any) -> None:
         with contextlib.suppress(KeyError):
             self._poller.unregister(source)
-            self._handlers.pop(
-                source.fileno() if isinstance(source, socket.socket) else source, None
-            )
+            self._handlers.pop(source.fileno() if isinstance(source, socket.socket) else source, None)
 
     def _listen(self, worker: Worker) -> None:
         """Deal with the messages of a worker."""
@@ -257,28 +250,21 @@ class Agent:
         if worker.rank == failure.rank:
             self._kill_later(worker, self.options.grace)
         elif worker.attached:
-            worker.send(
-                "abort", rank=failure.rank, reason=failure.reason, traceback=failure.traceback
-            )
+            worker.send("abort", rank=failure.rank, reason=failure.reason, traceback=failure.traceback)
             self._kill_later(worker, UNWIND_SECONDS)
         else:
             worker.signal(signal.SIGTERM)
             self._kill_later(worker, UNWIND_SECONDS)
 
     def _note_waiting(self, worker: Worker, message: dict[str, Any]) -> None:
-        """A worker waits for others in a collective: say who is missing, and at the time-out where
-        everybody is.
-        """
+        """A worker waits for others in a collective: say who is missing, and at the time-out where everybody is."""
         missing = tuple(rank for rank in message["missing"] if rank in range(len(self._workers)))
         if not message["final"] and missing in self._warned:
             return
         self._warned.add(missing)
-        states = ", ".join(
-            f"rank {r} (pid {self._workers[r].pid}, {self._workers[r].state()})" for r in missing
-        )
+        states = ", ".join(f"rank {r} (pid {self._workers[r].pid}, {self._workers[r].state()})" for r in missing)
         self.options.say(
-            f"disttorch-run: rank {worker.rank} has waited {message['seconds']:.0f} s in "
-            f"{message['what']} for {states}"
+            f"disttorch-run: rank {worker.rank} has waited {message['seconds']:.0f} s in {message['what']} for {states}"
         )
         if message["final"] and not self.stacks:
             self.stacks = stacks_of(self._workers)
@@ -288,11 +274,10 @@ class Agent:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Have SIGINT, SIGTERM and SIGHUP arrive in the poll; outside of the main thread leave
-        them alone.
-        """
+        """Have SIGINT, SIGTERM and SIGHUP arrive in the poll; outside of the main thread leave them alone."""
         try:
-            previous = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+            caught = [n for n in _SIGNALS if not _is_ignored_hangup(n)]
+            previous = {number: signal.signal(number, lambda *_: None) for number in caught}
         except ValueError:
             yield
             return
@@ -354,3 +339,8 @@ class Agent:
         if self.failure is None:
             return 0
         return self._workers[self.failure.rank].code or 1
+
+
+def _is_ignored_hangup(number: signal.Signals) -> bool:
+    """Say whether this is the SIGHUP that `nohup` wants to be ignored."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN

@@ -26,9 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return the exit code: 0, the failed worker's, 128 + signal, or 2 for wrong
-    usage.
-    """
+    """Run the command; return the exit code: 0, the failed worker's, 128 + signal, or 2 for wrong usage."""
     try:
         asked = _parser().parse_args(arguments)
         _check_hosts(asked)
@@ -82,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--oversubscribe", action="store_true", help="allow more workers than cores")
     add("--nnodes", default="1", metavar="N", help="hosts; only 1 so far")
     add("--node-rank", default=0, type=int, metavar="R", help="this host's number; only 0 so far")
-    add(
-        "--standalone", action="store_true", help="one host, any port (what happens without it too)"
-    )
+    add("--standalone", action="store_true", help="one host, any port (what happens without it too)")
     add(
         "--rdzv-endpoint",
         default="",
@@ -139,13 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         help="to file and terminal: 1 stdout, 2 stderr, 3 both, or 0:3,1:2",
     )
     add("--redirects", default="", metavar="WHAT", help="to file only: as --tee")
-    parser.add_argument(
-        "-m", "--module", action="store_true", help="run a module, as python -m does"
-    )
+    parser.add_argument("-m", "--module", action="store_true", help="run a module, as python -m does")
     add("--no-python", action="store_true", help="run a command instead of a Python script")
-    parser.add_argument(
-        "script", nargs="?", help="script, or module with -m, or command with --no-python"
-    )
+    parser.add_argument("script", nargs="?", help="script, or module with -m, or command with --no-python")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets")
     return parser
 
@@ -160,10 +152,7 @@ def _check_hosts(asked: argparse.Namespace) -> None:
         if name not in _LOOPBACK:
             raise UsageError(f"host {name}: {_ONE_HOST}, use localhost")
     if asked.max_restarts != 0:
-        raise UsageError(
-            f"--max-restarts {asked.max_restarts}: restarts are not supported yet, use "
-            "--max-restarts 0"
-        )
+        raise UsageError(f"--max-restarts {asked.max_restarts}: restarts are not supported yet, use --max-restarts 0")
 
 
 def _check_numbers(asked: argparse.Namespace) -> None:
@@ -176,11 +165,7 @@ def _check_numbers(asked: argparse.Namespace) -> None:
 def _port(asked: argparse.Namespace) -> int:
     if asked.standalone:
         return 0
-    text = (
-        asked.rdzv_endpoint.rpartition(":")[2]
-        if ":" in asked.rdzv_endpoint
-        else str(asked.master_port)
-    )
+    text = asked.rdzv_endpoint.rpartition(":")[2] if ":" in asked.rdzv_endpoint else str(asked.master_port)
     if not text.isdecimal() or int(text) > 65535:
         raise UsageError(f"port {text}: expected a number from 0 (any free port) to 65535")
     return int(text)
@@ -190,9 +175,7 @@ def _command(asked: argparse.Namespace) -> list[str]:
     """Return what `disttorch_run.worker` runs: its kind, the target, the arguments."""
     target = asked.script
     if target is None:
-        raise UsageError(
-            "no script given; usage: disttorch-run --nproc-per-node N script.py [arguments]"
-        )
+        raise UsageError("no script given; usage: disttorch-run --nproc-per-node N script.py [arguments]")
     if asked.module and asked.no_python:
         raise UsageError("-m and --no-python exclude each other")
     if asked.no_python and shutil.which(target) is None:
@@ -208,22 +191,16 @@ def _streams(asked: argparse.Namespace, size: int) -> tuple[dict[int, int], dict
     if (asked.tee or asked.redirects) and asked.log_dir is None:
         raise UsageError("--tee and --redirects write files: say where with --log-dir DIR")
     tee_text = asked.tee or ("3" if asked.log_dir is not None and not asked.redirects else "0")
-    return _per_rank("--tee", tee_text, size), _per_rank(
-        "--redirects", asked.redirects or "0", size
-    )
+    return _per_rank("--tee", tee_text, size), _per_rank("--redirects", asked.redirects or "0", size)
 
 
 def _per_rank(option: str, text: str, size: int) -> dict[int, int]:
     try:
         if ":" not in text:
             return {rank: _which(text) for rank in range(size)}
-        return {
-            int(rank): _which(what) for rank, what in (part.split(":") for part in text.split(","))
-        }
+        return {int(rank): _which(what) for rank, what in (part.split(":") for part in text.split(","))}
     except ValueError:
-        raise UsageError(
-            f"{option} {text}: expected 0, 1, 2 or 3, or a list such as 0:3,1:2"
-        ) from None
+        raise UsageError(f"{option} {text}: expected 0, 1, 2 or 3, or a list such as 0:3,1:2") from None
 
 
 def _which(text: str) -> int:

@@ -16,9 +16,7 @@ _OWN_THREAD = 'agent_link.py"'
 
 @dataclass
 class Failure:
-    """The first failure of a run: which rank, one sentence, its traceback or "", its exit code if
-    it has ended.
-    """
+    """The first failure of a run: which rank, one sentence, its traceback or "", its exit code if it has ended."""
 
     rank: int
     reason: str
@@ -36,9 +34,7 @@ class Failure:
 
 
 def describe_exit(code: int, kills_before: int) -> str:
-    """Say how a process ended. code: as `subprocess` gives it; kills_before: `out_of_memory_kills`
-    at the start.
-    """
+    """Say how a process ended. code: as `subprocess` gives it; kills_before: `out_of_memory_kills` at the start."""
     if code >= 0:
         return f"exited with code {code}"
     try:
@@ -52,9 +48,7 @@ def describe_exit(code: int, kills_before: int) -> str:
 
 
 def out_of_memory_kills() -> int:
-    """Return how many processes of this control group the kernel has killed for memory; 0 where it
-    does not say.
-    """
+    """Return how many processes of this control group the kernel has killed for memory; 0 where it does not say."""
     try:
         entries = Path("/proc/self/cgroup").read_text().splitlines()
         group = next(line[3:] for line in entries if line.startswith("0::"))

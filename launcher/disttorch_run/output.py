@@ -1,6 +1,4 @@
-"""Where the workers' output goes: the terminal, with the rank in front of each line, and log
-files.
-"""
+"""Where the workers' output goes: the terminal, with the rank in front of each line, and log files."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import os
 from pathlib import Path
 
 _LONGEST_LINE = 64 * 1024
+_READ_BYTES, _READS = 64 * 1024, 16
 
 
 class Stream:
@@ -27,15 +26,16 @@ class Stream:
         self._line = b""
 
     def pump(self) -> bool:
-        """Pass on what is there; False at the end of the stream."""
-        while True:
+        """Pass on what is there, at most 1 MiB of it; False at the end of the stream."""
+        for _ in range(_READS):
             try:
-                data = os.read(self.fd, 65536)
+                data = os.read(self.fd, _READ_BYTES)
             except BlockingIOError:
                 return True
             if not data:
                 return False
             self._write(data)
+        return True
 
     def close_inlet(self) -> None:
         """Close the writing end, once the worker has it."""

@@ -37,9 +37,7 @@ def plan(nproc: str, oversubscribe: bool = False) -> list[Placement]:
     cores = _ordered_cores()
     gpus: list[str] = available_gpus() if nproc in ("auto", "gpu") else []
     if nproc == "gpu" and not gpus:
-        raise PlacementError(
-            "--nproc-per-node gpu: no NVIDIA GPU found; use a number of processes or cpu"
-        )
+        raise PlacementError("--nproc-per-node gpu: no NVIDIA GPU found; use a number of processes or cpu")
     count = len(gpus) if gpus else len(cores) if nproc in ("auto", "cpu") else _number(nproc)
     if count > len(cores):
         if not oversubscribe:
@@ -49,10 +47,7 @@ def plan(nproc: str, oversubscribe: bool = False) -> list[Placement]:
                 f"{len(cores)}; ask for fewer, or add --oversubscribe to let them share cores"
             )
         return [Placement((), 1, gpus[i] if gpus else None) for i in range(count)]
-    return [
-        Placement(part, len(part), gpus[i] if gpus else None)
-        for i, part in enumerate(_split(cores, count))
-    ]
+    return [Placement(part, len(part), gpus[i] if gpus else None) for i, part in enumerate(_split(cores, count))]
 
 
 def available_gpus() -> list[str]:
@@ -66,25 +61,19 @@ def available_gpus() -> list[str]:
 
 def _number(nproc: str) -> int:
     if not nproc.isdecimal() or int(nproc) < 1:
-        raise PlacementError(
-            f"--nproc-per-node {nproc}: expected a number from 1, auto, cpu or gpu"
-        )
+        raise PlacementError(f"--nproc-per-node {nproc}: expected a number from 1, auto, cpu or gpu")
     return int(nproc)
 
 
 def _ordered_cores() -> list[int]:
-    """Return the usable cores with those that share a package and a physical core next to each
-    other.
-    """
+    """Return the usable cores with those that share a package and a physical core next to each other."""
     return sorted(os.sched_getaffinity(0), key=lambda core: (_topology(core), core))
 
 
 def _topology(core: int) -> tuple[int, int]:
     folder = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
     try:
-        package, physical = (
-            (folder / name).read_text() for name in ("physical_package_id", "core_id")
-        )
+        package, physical = ((folder / name).read_text() for name in ("physical_package_id", "core_id"))
         return int(package), int(physical)
     except (OSError, ValueError):
         return 0, core

@@ -42,12 +42,8 @@ class Worker:
         self.pidfd = -1
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(
-        self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | None]
-    ) -> None:
-        """Start the process; `outputs` maps STDOUT and STDERR to a stream, or None to inherit the
-        launcher's.
-        """
+    def start(self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | None]) -> None:
+        """Start the process; `outputs` maps STDOUT and STDERR to a stream, or None to inherit the launcher's."""
         self.streams = [stream for stream in outputs.values() if stream is not None]
         fds = (self._far.fileno(), self._stacks)
         self._process = subprocess.Popen(
@@ -81,9 +77,7 @@ class Worker:
         return wire.decode(data) if data else None
 
     def reap(self) -> int:
-        """Collect the exit code of the process, which has ended: 128 + signal if a signal ended
-        it.
-        """
+        """Collect the exit code of the process, which has ended: 128 + signal if a signal ended it."""
         assert self._process is not None
         code = self._process.wait()
         self.code = code if code >= 0 else 128 - code
@@ -123,9 +117,7 @@ class Worker:
             letter = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return "gone"
-        return {"R": "running", "T": "stopped", "t": "stopped by a debugger", "Z": "ended"}.get(
-            letter, "sleeping"
-        )
+        return {"R": "running", "T": "stopped", "t": "stopped by a debugger", "Z": "ended"}.get(letter, "sleeping")
 
     def close(self) -> None:
         """Close everything but the process."""
@@ -140,9 +132,7 @@ class Worker:
 def environment_for(
     base: dict[str, str], rank: int, size: int, port: int, run: str, place: Placement
 ) -> dict[str, str]:
-    """Return a worker's environment: torchrun's variables, thread counts unless the user has set
-    them, its GPU.
-    """
+    """Return a worker's environment: torchrun's variables, thread counts unless the user has set them, its GPU."""
     threads = str(place.threads)
     environment = {**dict.fromkeys(THREAD_VARIABLES, threads), **base}
     environment |= {

@@ -1,6 +1,4 @@
-"""Serves shared-memory segments to the workers of one host: the same one to every rank that asks
-for a key.
-"""
+"""Serves shared-memory segments to the workers of one host: the same one to every rank that asks for a key."""
 
 from __future__ import annotations
 

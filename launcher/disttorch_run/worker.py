@@ -33,9 +33,11 @@ def main(kind: str, target: str, *arguments: str) -> None:
     cores = os.environ.pop(CORES_VARIABLE, "")
     if cores:
         os.sched_setaffinity(0, [int(core) for core in cores.split(",")])
+    stacks = int(os.environ.pop(STACK_VARIABLE))
+    os.set_inheritable(stacks, False)
     if kind == "command":
         _run_command(target, arguments)
-    _register_stacks()
+    _register_stacks(stacks)
     sys.argv = [target, *arguments]
     try:
         if kind == "module":
@@ -61,12 +63,8 @@ def _tie_to_launcher() -> None:
         os._exit(1)
 
 
-def _register_stacks() -> None:
-    """Prepare for the launcher's request for stacks; the first byte tells it that this worker is
-    prepared.
-    """
-    fd = int(os.environ.pop(STACK_VARIABLE))
-    os.set_inheritable(fd, False)
+def _register_stacks(fd: int) -> None:
+    """Prepare for the launcher's request for stacks; the first byte tells it that this worker is prepared."""
     faulthandler.register(STACK_SIGNAL, file=fd, all_threads=True)
     os.write(fd, b"\n")
 
@@ -80,9 +78,7 @@ def _run_command(target: str, arguments: tuple[str, ...]) -> None:
 
 
 def _run_script(path: str) -> None:
-    """Run a file as `python path` would: as the module `__main__`, with its folder first on the
-    search path.
-    """
+    """Run a file as `python path` would: as the module `__main__`, with its folder first on the search path."""
     main_module = ModuleType("__main__")
     main_module.__file__ = path
     main_module.__dict__["__builtins__"] = __builtins__
@@ -119,9 +115,7 @@ def _report(error: BaseException) -> int:
 
 
 def _abandon(reason: str) -> None:
-    """Let collectives that are under way fail: this rank is on its way out and nobody will come to
-    them.
-    """
+    """Let collectives that are under way fail: this rank is on its way out and nobody will come to them."""
     agent_link = sys.modules.get("disttorch.distributed.agent_link")
     if agent_link is not None:
         agent_link.abandon(reason)
@@ -135,10 +129,7 @@ def _format(error: BaseException) -> str:
         "__main__",
         "runpy",
     ):
-        if (
-            inner.tb_frame.f_globals.get("__name__") == "__main__"
-            and inner.tb_frame.f_code.co_filename != __file__
-        ):
+        if inner.tb_frame.f_globals.get("__name__") == "__main__" and inner.tb_frame.f_code.co_filename != __file__:
             break
         inner = inner.tb_next
     return "".join(traceback.format_exception(type(error), error, inner))

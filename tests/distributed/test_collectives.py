@@ -58,7 +58,7 @@ def check_all_reduce() -> str:
     rank, size = dist.get_rank(), dist.get_world_size()
     digest = hashlib.sha256()
     for name in DTYPES:
-        for length in SIZES if name in ("float16", "float32") else SIZES[:5]:
+        for length in SIZES if name == "float32" else SIZES[:5]:
             parts = [sample(r, length, name) for r in range(size)]
             for op in ops_for(name):
                 mine = parts[rank].copy()

@@ -11,7 +11,7 @@ import disttorch.distributed as dist
 from disttorch.distributed.reducer import plan_buckets
 from disttorch.testing.distributed import run
 
-SHAPES = [(64, 3, 5, 5), (64,), (300, 700), (700,), (3, 1), (), (1000, 1000)]
+SHAPES = [(64, 3, 5, 5), (64,), (300, 700), (700,), (3, 1), (), (300, 1000)]
 NAMES = [f"layer{i}" for i in range(len(SHAPES))]
 
 
@@ -25,7 +25,7 @@ def check_average(bucket_bytes: int, first_bytes: int) -> str:
     parameters = [np.zeros(shape, np.float32) for shape in SHAPES]
     reducer = dist.Reducer(NAMES, parameters, bucket_bytes, first_bytes)
     digest = hashlib.sha256()
-    for step in range(3):
+    for step in range(2):
         everybody = [gradients(r, step) for r in range(size)]
         order = list(reversed(range(len(SHAPES)))) if step != 1 else [3, 0, 6, 5, 1, 2, 4]
         for index in order:

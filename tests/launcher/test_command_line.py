@@ -45,8 +45,7 @@ def run(
 def ranks(done: subprocess.CompletedProcess[str]) -> list[dict]:
     assert done.returncode == 0, done.stderr
     shown = [
-        json.loads(line.partition("] ")[2] if line.startswith("[rank") else line)
-        for line in done.stdout.splitlines()
+        json.loads(line.partition("] ")[2] if line.startswith("[rank") else line) for line in done.stdout.splitlines()
     ]
     return sorted(shown, key=lambda one: int(one["env"]["RANK"]))
 
@@ -152,9 +151,7 @@ def test_gpu_workers_need_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("cores", "count"), [(4, 2), (5, 2), (7, 3), (8, 8)])
-def test_every_core_goes_to_one_worker(
-    cores: int, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_core_goes_to_one_worker(cores: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     places = placement.plan(str(count))
     assert sorted(core for place in places for core in place.cores) == list(range(cores))
@@ -169,8 +166,7 @@ def test_oversubscribed_workers_are_not_pinned() -> None:
 def test_output_goes_to_files_too(tmp_path: Path) -> None:
     script = tmp_path / "talk.py"
     script.write_text(
-        "import os, sys\nprint('out', os.environ['RANK'])\nprint('err', os.environ['RANK'], "
-        "file=sys.stderr)\n"
+        "import os, sys\nprint('out', os.environ['RANK'])\nprint('err', os.environ['RANK'], file=sys.stderr)\n"
     )
     logs = tmp_path / "logs"
     done = run("--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, script)
@@ -178,9 +174,7 @@ def test_output_goes_to_files_too(tmp_path: Path) -> None:
     assert sorted(done.stderr.splitlines()) == ["[rank1] err 1", "err 0"]
     assert (logs / "rank1" / "stdout.log").read_text() == "out 1\n"
     assert (logs / "rank0" / "stderr.log").read_text() == "err 0\n"
-    quiet = run(
-        "--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, "--redirects", "1:3", script
-    )
+    quiet = run("--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, "--redirects", "1:3", script)
     assert quiet.stdout == "out 0\n"
     assert (logs / "rank1" / "stderr.log").read_text() == "err 1\n"
 
@@ -222,8 +216,6 @@ box = [None]
 dist.all_gather_object(box, 5)
 assert box == [5] and x.tolist() == [1, 1, 1] and dist.get_backend() == "zmq"
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

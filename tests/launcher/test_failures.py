@@ -33,9 +33,7 @@ class Run:
         self.mark = f"{folder}-{os.getpid()}"
         self.process: subprocess.Popen[str] | None = None
 
-    def start(
-        self, script: str, *options: str, n: int = 2, arguments: tuple[str, ...] = ()
-    ) -> subprocess.Popen[str]:
+    def start(self, script: str, *options: str, n: int = 2, arguments: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         path = self.folder / "train.py"
         path.write_text(PROLOGUE + script)
         self.process = subprocess.Popen(
@@ -160,9 +158,7 @@ except dist.PeerFailed as error:
         ("os._exit(7)", 7, "exited with code 7"),
     ],
 )
-def test_a_rank_that_dies_is_named_and_its_code_passed_on(
-    run: Run, death: str, code: int, reason: str
-) -> None:
+def test_a_rank_that_dies_is_named_and_its_code_passed_on(run: Run, death: str, code: int, reason: str) -> None:
     run.start(
         f"""
 dist.init_process_group()
@@ -236,9 +232,7 @@ except dist.PeerFailed:
 
 
 def test_a_rank_that_finishes_early_is_named(run: Run) -> None:
-    run.start(
-        "dist.init_process_group()\ndist.barrier()\nif rank == 0: dist.all_reduce(np.ones(2))\n"
-    )
+    run.start("dist.init_process_group()\ndist.barrier()\nif rank == 0: dist.all_reduce(np.ones(2))\n")
     code, _, err = run.finish()
     assert code == 1
     assert "rank 1 finished while rank 0 waits for it in all_reduce(float64[2], SUM)" in err

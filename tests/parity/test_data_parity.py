@@ -114,7 +114,7 @@ LOADERS = {
 
 
 def _draws(package, data, options, workers=0, generator=None, persistent=False):
-    dataset = data.TensorDataset(package.arange(15), package.linspace(0, 1, 15))
+    dataset = data.TensorDataset(package.arange(15), package.arange(15).float() / 2)
     loader = data.DataLoader(
         dataset, num_workers=workers, generator=generator, persistent_workers=persistent, **options
     )

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.parity
 
 import disttorch  # noqa: E402
+from disttorch.testing.rows import shape  # noqa: E402
 from disttorch.testing.sample import Sample  # noqa: E402
 from disttorch.testing.samples import SAMPLES  # noqa: E402
 
@@ -25,6 +26,7 @@ for _sample in SAMPLES:
 TOLERANCE = {
     "float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-5, "float64": 1e-11, "complex64": 4e-5, "complex128": 1e-11,
 }  # fmt: skip
+VIEWS = {s.name for s in shape.samples()} - {"view_scatter", "real", "imag"}
 OTHER_TYPES = ("float16", "bfloat16", "complex64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 
@@ -64,6 +66,8 @@ def results(sample: Sample, t: Any, tensors: list[Any]) -> list[Any]:
 def as_numpy(tensor: Any) -> np.ndarray:
     """Return the elements of a tensor of either library."""
     tensor = tensor.detach()
+    if isinstance(tensor, torch.Tensor) and tensor._is_zerotensor():
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
     if str(tensor.dtype) == "torch.bfloat16":
         tensor = tensor.float()
     return tensor.resolve_conj().numpy() if isinstance(tensor, torch.Tensor) else tensor.numpy()
@@ -93,14 +97,18 @@ def check(sample: Sample, dtype: str) -> None:
         assert_same(y, z, dtype)
         if isinstance(z, torch.Tensor):
             assert y.requires_grad == z.requires_grad
-            check_view(y, z)
+            if sample.name in VIEWS:
+                check_view(y, z)
     if not leaves:
         return
     generator = np.random.default_rng(3)
     for y, z in zip(found, expected):
         if z.requires_grad:
             seed = generator.standard_normal(tuple(z.shape))
-            z.backward(torch.tensor(seed).to(z.dtype), retain_graph=True)
+            try:
+                z.backward(torch.tensor(seed).to(z.dtype), retain_graph=True)
+            except RuntimeError:  # PyTorch has no derivative here
+                return
             y.backward(disttorch.tensor(seed).to(y.dtype), retain_graph=True)
     for k, (x, w) in enumerate(zip(ours, theirs)):
         assert (x.grad is None) == (w.grad is None), f"gradient of input {k}"
@@ -134,6 +142,12 @@ def test_other_types(name: str, dtype: str) -> None:
     for sample in BY_NAME[name]:
         if not any(i.floating for i in sample.inputs) or (dtype == "complex64" and not sample.complex):
             continue
+        if name.endswith("softmax") and not all(all(i.shape) for i in sample.inputs):
+            continue  # PyTorch looks at the type only where there are elements
+        if name in ("real", "imag") and dtype == "float16":
+            continue  # its complex type, complex32, is not in disttorch
+        if name == "pow" and dtype.startswith("int") and sample.inputs[-1].shape == ():
+            continue  # a negative 0-d exponent raises, as a negative number does
         with np.errstate(invalid="ignore"):
             theirs, ours = (operands(t, sample, dtype, False) for t in (torch, disttorch))
         try:
@@ -141,5 +155,8 @@ def test_other_types(name: str, dtype: str) -> None:
         except (RuntimeError, TypeError, NotImplementedError, IndexError):
             continue
         with naming(sample, dtype):
-            for y, z in zip(results(sample, disttorch, ours), expected):
+            found = results(sample, disttorch, ours)
+            if name == "topk":  # which of equal elements is taken is open
+                found, expected = found[:1], expected[:1]
+            for y, z in zip(found, expected):
                 assert_same(y, z, dtype)

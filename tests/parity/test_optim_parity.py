@@ -80,8 +80,8 @@ def _assert_close(ours, theirs, rtol, atol):
             np.testing.assert_allclose(x, y, rtol=rtol, atol=atol, err_msg=f"parameter {k} after step {step + 1}")
 
 
-@pytest.mark.parametrize("name, options", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("float64", 1e-12)])
 def test_trajectory(name, options, dtype, tolerance):
     ours, theirs = _both(name, options, dtype)
     _assert_close(ours[1], theirs[1], tolerance, tolerance)
@@ -94,7 +94,7 @@ def test_complex_trajectory(name):
     _assert_close(ours[1], theirs[1], 1e-12, 1e-12)
 
 
-@pytest.mark.parametrize("name, options", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
 def test_state_dict_layout(name, options):
     (ours, _), (theirs, _) = _both(name, options, "float32")
     a, b = ours.state_dict(), theirs.state_dict()
@@ -160,7 +160,7 @@ def _schedule(package, optim, schedulers, names):
     return rates, [one.state_dict() for one in active]
 
 
-@pytest.mark.parametrize("name, options", SCHEDULES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("name", "options"), SCHEDULES, ids=lambda value: str(value)[:40])
 def test_schedule_is_equal_to_the_last_bit(name, options):
     ours, our_state = _schedule(disttorch, disttorch.optim, lr_scheduler, [(name, options)])
     theirs, their_state = _schedule(torch, torch.optim, torch.optim.lr_scheduler, [(name, options)])
@@ -175,7 +175,7 @@ def test_combined_schedules_are_equal_to_the_last_bit():
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name, options", SCHEDULES[:7], ids=str)
+@pytest.mark.parametrize(("name", "options"), SCHEDULES[:7], ids=str)
 def test_closed_form_is_equal(name, options):
     def run(package, optim, schedulers):
         optimizer = _optimizer(package, optim)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.ops.registry import traced
-from disttorch.testing.sample import A, Index, Input, P, Sample, functional, method, one, pointwise
+from disttorch.testing.sample import A, Index, Input, Sample, functional, method, one, pointwise
 
 
 def samples() -> Iterator[Sample]:
@@ -166,8 +166,10 @@ def _losses() -> Iterator[Sample]:
         )  # fmt: skip
         yield from one(
             "binary_cross_entropy_with_logits",
-            lambda t, x, y, w, p, r=reduction: functional(t).binary_cross_entropy_with_logits(x, y, w, reduction=r, pos_weight=p),
-            A(3, 2), share, P(2), P(2), covers="logsigmoid",
+            lambda t, x, y, r=reduction: functional(t).binary_cross_entropy_with_logits(
+                x, y, t.tensor([0.5, 2.0], dtype=x.dtype), reduction=r, pos_weight=t.tensor([3.0, 1.0], dtype=x.dtype)
+            ),
+            A(3, 2), share, covers="logsigmoid",
         )  # fmt: skip
     yield from one("smooth_l1_loss", F("smooth_l1_loss", beta=0.5), A(4), A(4), covers="")
     yield from one("huber_loss", F("huber_loss", delta=0.5), A(4), A(4), covers="")

@@ -114,5 +114,5 @@ def _slices() -> Iterator[Sample]:
 
 
 def _parts() -> Iterator[Sample]:
-    yield from one("real", lambda t, x: t.real(x), A(2, 3), covers="real_part", complex=True)
+    yield from one("real", lambda t, x: t.real(x * 1j + x), A(2, 3), covers="real_part", complex=True)
     yield from one("imag", lambda t, x: t.imag(x * 1j), A(2, 3), covers="imag_part", complex=True)

@@ -28,7 +28,7 @@ from disttorch.utils.data._utils.order import (
     OwnOrder,
     Share,
 )
-from disttorch.utils.data._utils.server import WorkerServer, lease_server
+from disttorch.utils.data._utils.server import WorkerServer, running_server
 from disttorch.utils.data._utils.worker import get_worker_info
 from disttorch.utils.data._utils.worker_iterator import WorkerIterator
 from disttorch.utils.data.dataset import Dataset, IterableDataset
@@ -39,8 +39,8 @@ __all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"
 T_co = TypeVar("T_co", covariant=True)
 
 _STATE_KEYS = {
-    "version", "epoch", "batches", "position", "base_seed", "epoch_seed", "first_seed", "generator_state", "order",
-    "samples", "num_replicas",
+    "version", "epoch", "batches", "position", "base_seed", "epoch_seed", "first_seed", "generator_state", "seeded",
+    "drained", "order", "samples", "num_replicas",
 }  # fmt: skip
 
 
@@ -147,6 +147,7 @@ class DataLoader(Generic[T_co]):
         self._length_said: int | None = None
         self._iterator: WorkerIterator | None = None
         self._slot_memory = _SlotMemory()
+        self._server: WorkerServer | None = None
         self._epoch = 0
         self._seeds = OrderSeeds(generator)
         self._progress: Progress | None = None
@@ -175,6 +176,10 @@ class DataLoader(Generic[T_co]):
                 f"{name} attribute should not be set after {type(self).__name__} is initialized; make a new one"
             )
         super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has workers and a position of its own.
+        return {**self.__dict__, "_iterator": None, "_server": None, "_progress": None}
 
     @property
     def multiprocessing_context(self) -> Any:
@@ -259,8 +264,9 @@ class DataLoader(Generic[T_co]):
         return order
 
     def _worker_server(self) -> WorkerServer:
-        """Return the process that starts workers; it ends with the last loader that has used it."""
-        return lease_server(self)
+        """Return the process that starts workers; it ends with the last loader and iterator that use it."""
+        self._server = running_server()
+        return self._server
 
     # Resuming -----------------------------------------------------------------------------------------------------
 
@@ -278,6 +284,8 @@ class DataLoader(Generic[T_co]):
             None if generator_state is None else generator_state._a,
             state["position"],
             state["batches"],
+            state["seeded"],
+            drained=state["drained"],
         )
         return epoch, True
 
@@ -299,8 +307,10 @@ class DataLoader(Generic[T_co]):
         epoch = progress.epoch
         state.update(
             epoch=epoch.number, batches=epoch.batches + progress.batches, base_seed=epoch.base_seed,
-            epoch_seed=epoch.seed, generator_state=None if epoch.state is None else wrap(epoch.state.copy()),
+            epoch_seed=epoch.seed, seeded=epoch.seeded, drained=epoch.drained,
         )  # fmt: skip
+        if epoch.begun and epoch.state is not None:
+            state["generator_state"] = wrap(epoch.state.copy())
         if isinstance(progress.order, OwnOrder):
             together = progress.batches * (self.batch_size or 1) * progress.order.share.size
             state["position"] = min(epoch.position + together, state["samples"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from disttorch.backends import cuda_device_count
-from disttorch.random import default_generator
+from disttorch.random import Generator, default_generator
 from disttorch.utils.data._utils.collate import map_tensors
 from disttorch.utils.data._utils.fetch import make_fetcher
 from disttorch.utils.data._utils.order import Endless, Epoch, GivenOrder, OwnOrder
@@ -39,6 +39,8 @@ class Progress:
 class LoaderIterator:
     """What all iterators of loaders do alike."""
 
+    _indices: Iterator[Any]
+
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._length_said = loader._length_said
         self._dataset = loader.dataset
@@ -51,23 +53,19 @@ class LoaderIterator:
         self._length_said = loader._length_said
         epoch, resumed = loader._next_epoch()
         order = loader._order(epoch)
-        stream = (loader.generator or default_generator)._stream
-        if not resumed:
-            if isinstance(order, GivenOrder):
-                epoch.state = stream.get_state()
-            self._indices: Iterator[Any] = iter(order)
-            epoch.base_seed = draw_seed(loader.generator) if base_seed is None else base_seed
-        elif epoch.state is None or not isinstance(order, GivenOrder):
-            self._indices = iter(order)
+        if resumed:
+            self._indices = _replayed(order, epoch, loader.generator)
         else:
-            # The sampler draws what it drew in the pass that goes on; afterwards the generator is where it was.
-            now = stream.get_state()
-            stream.set_state(epoch.state)
+            if isinstance(order, GivenOrder):
+                epoch.state = (loader.generator or default_generator)._stream.get_state()
             self._indices = iter(order)
-            draw_seed(loader.generator)
-            self._indices = itertools.chain(list(itertools.islice(self._indices, 1)), self._indices)
-            stream.set_state(now)
+            epoch.seeded = base_seed is None
+            epoch.base_seed = draw_seed(loader.generator) if base_seed is None else base_seed
         self._progress = loader._progress = Progress(epoch, order)
+
+    def _next_indices(self) -> Any:
+        self._progress.epoch.begun = True
+        return next(self._indices)
 
     def __iter__(self) -> LoaderIterator:
         return self
@@ -129,7 +127,7 @@ class SingleProcessIterator(LoaderIterator):
                 self._fetch(next(self._indices))
 
     def _next_batch(self) -> Any:
-        indices = next(self._indices)
+        indices = self._next_indices()
         context.epoch, context.seed = self._progress.epoch.number, self._sample_seed()
         try:
             return self._fetch(indices)
@@ -138,6 +136,25 @@ class SingleProcessIterator(LoaderIterator):
 
     def __len__(self) -> int:
         return len(self._progress.order)  # type: ignore[arg-type]
+
+
+def _replayed(order: Order, epoch: Epoch, generator: Generator | None) -> Iterator[Any]:
+    """Return the indices of an order that goes on.
+
+    A sampler draws what it drew in the pass that was saved; afterwards the generator is where it was.
+    """
+    if not isinstance(order, GivenOrder) or epoch.state is None:
+        return iter(order)
+    stream = (generator or default_generator)._stream
+    now = stream.get_state()
+    stream.set_state(epoch.state)
+    try:
+        indices = iter(order)
+        if epoch.seeded:
+            draw_seed(generator)
+        return itertools.chain(list(itertools.islice(indices, 1)), indices)
+    finally:
+        stream.set_state(now)
 
 
 def _can_pin() -> bool:

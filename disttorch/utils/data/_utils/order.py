@@ -18,8 +18,11 @@ from disttorch.utils.data.sampler import draw_seed
 class Epoch:
     """One pass over the data, as far as it is needed to go on with it elsewhere.
 
-    `position` counts the samples that all ranks together had consumed when this pass began, `batches` those that this
-    rank had; both are 0 unless resumed. The order of a shuffling loader is that of `seed`, or of a generator in `state`.
+    `position` counts the samples that all ranks together had consumed when this pass began, `batches`
+    those that this rank had; both are 0 unless resumed. The order of a shuffling loader is that of
+    `seed`, or of a generator in `state`. `seeded`: the base seed of workers was drawn for this pass.
+    `begun`: the first indices have been asked for; `drained`: the last ones have, and all that PyTorch
+    draws for an order has been drawn.
     """
 
     number: int
@@ -28,6 +31,9 @@ class Epoch:
     state: np.ndarray | None = None
     position: int = 0
     batches: int = 0
+    seeded: bool = True
+    begun: bool = False
+    drained: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,9 +137,12 @@ class OwnOrder:
         return stream.randperm(n)
 
     def _finish_permutation(self) -> None:
-        # PyTorch's sampler draws one more permutation, of which it uses nothing, from the generator that it was given.
-        if self.shuffle and self.generator is not None and self.epoch.state is not None:
+        # PyTorch's sampler draws one more permutation from a generator that it was given, of which
+        # it uses nothing.
+        epoch = self.epoch
+        if self.generator is not None and epoch.state is not None and not epoch.drained:
             self.generator._stream.randperm(len(self.dataset))
+        epoch.drained = True
 
 
 class GivenOrder:

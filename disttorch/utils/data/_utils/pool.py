@@ -14,7 +14,7 @@ from disttorch.utils.data._utils.channel import LoaderEnd, channel_pair
 from disttorch.utils.data._utils.launch import Process, Start
 
 # How long workers may take to finish what they are doing before they are told to stop, and then before they are killed.
-FINISH_SECONDS = 5.0
+FINISH_SECONDS = 2.0
 TERMINATE_SECONDS = 1.0
 
 _exiting = False
@@ -52,13 +52,13 @@ class Pool:
     """Running workers; `close` ends them, and so does the end of this object or of the process."""
 
     def __init__(self, start: Start, count: int) -> None:
-        self._workers = Workers()
+        self._workers = Workers(start)
         _pools.add(self._workers)
         self.close = weakref.finalize(self, self._workers.close)
         _register_exit()
         try:
             for k in range(count):
-                self._workers.add(start, k)
+                self._workers.add(k)
         except BaseException:
             self.close()
             raise
@@ -82,18 +82,19 @@ class Pool:
 class Workers:
     """The processes and channels of a pool, which outlive it until they are closed."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start) -> None:
+        self.start = start  # also keeps the server of these workers, if they have one
         self.processes: list[Process] = []
         self.ends: list[LoaderEnd] = []
         self.selector = selectors.DefaultSelector()
         self.owner = os.getpid()
 
-    def add(self, start: Start, number: int) -> None:
+    def add(self, number: int) -> None:
         """Start one more worker."""
         end, sock = channel_pair()
         self.ends.append(end)
         try:
-            process = start(sock, number)
+            process = self.start(sock, number)
         finally:
             sock.close()
         self.processes.append(process)

@@ -32,20 +32,15 @@ _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL",
 
 
 class WorkerServer:
-    """A running server; `close` ends it, and so does the end of this process."""
+    """A running server. It ends when nothing refers to this object any more, or with this process."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = [entry for entry in sys.path if isinstance(entry, str)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    _START,
-                    str(theirs.fileno()),
-                    *(p for p in sys.path if isinstance(p, str)),
-                ],
+                [sys.executable, "-c", _START, str(theirs.fileno()), *path],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_ONE_THREAD},
@@ -54,12 +49,13 @@ class WorkerServer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
         self._socket = ours
-        self.owner = os.getpid()
+        self._owner = os.getpid()
+        weakref.finalize(self, _end_server, ours, self._process, self._owner)
 
     @property
     def alive(self) -> bool:
         """Whether the server runs and belongs to this process."""
-        return self.owner == os.getpid() and self._process.poll() is None
+        return self._owner == os.getpid() and self._process.poll() is None
 
     def starter(self, shipment: Any) -> Any:
         """Return a function that starts the worker of a number on its end of a channel."""
@@ -84,16 +80,29 @@ class WorkerServer:
 
         return start
 
-    def close(self) -> None:
-        """End the server and its workers."""
-        if self.owner != os.getpid():
-            return
-        self._socket.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+
+def _end_server(sock: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    if owner != os.getpid():
+        return
+    sock.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+_current: weakref.ref[WorkerServer] | None = None
+
+
+def running_server() -> WorkerServer:
+    """Return this process's server, started if need be."""
+    global _current
+    server = None if _current is None else _current()
+    if server is None or not server.alive:
+        server = WorkerServer()
+        _current = weakref.ref(server)
+    return server
 
 
 class ServedProcess:
@@ -152,30 +161,6 @@ class ServedProcess:
         if self._open:
             self._open = False
             os.close(self.sentinel)
-
-
-_server: WorkerServer | None = None
-_users: set[int] = set()
-
-
-def lease_server(user: Any) -> WorkerServer:
-    """Return the running server, started if need be; it ends when the last object that has leased it is gone."""
-    global _server
-    if _server is None or not _server.alive:
-        _server = WorkerServer()
-        _users.clear()
-    if id(user) not in _users:
-        _users.add(id(user))
-        weakref.finalize(user, _release_server, id(user), os.getpid())
-    return _server
-
-
-def _release_server(user: int, owner: int) -> None:
-    global _server
-    _users.discard(user)
-    if not _users and _server is not None and owner == os.getpid():
-        _server.close()
-        _server = None
 
 
 # The server's own side ------------------------------------------------------------------------------------------------

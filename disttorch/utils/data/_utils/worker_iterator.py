@@ -108,7 +108,7 @@ class WorkerIterator(LoaderIterator):
         if worker is None or self._exhausted:
             return
         try:
-            indices = next(self._indices)
+            indices = self._next_indices()
         except StopIteration:
             self._exhausted = True
             return
@@ -212,7 +212,7 @@ class WorkerIterator(LoaderIterator):
         try:
             messages = self._pool.wait(timeout)
         except WorkerDied as death:
-            raise RuntimeError(f"{death}{self._lost(death.worker)}") from None
+            raise RuntimeError(f"{death}.{self._lost(death.worker)}") from None
         for _, message in messages:
             kind, number, used, wanted = REPLY.unpack_from(message)
             if number in self._stale:

@@ -1,0 +1,35 @@
+"""torch.Size."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import disttorch as torch
+
+
+def test_a_size_is_a_tuple() -> None:
+    size = torch.zeros(2, 3).shape
+    assert isinstance(size, torch.Size)
+    assert size == (2, 3)
+    assert repr(size) == "torch.Size([2, 3])"
+    assert repr(torch.Size([])) == "torch.Size([])"
+    assert size.numel() == 6
+    assert torch.Size([]).numel() == 1
+    assert hash(size) == hash((2, 3))
+
+
+def test_parts_and_sums_are_sizes() -> None:
+    size = torch.Size([2, 3, 4])
+    assert isinstance(size[1:], torch.Size)
+    assert isinstance(size + (5,), torch.Size)
+    assert size[0] == 2
+    assert size[-2:] == torch.Size([3, 4])
+    first, *rest = size
+    assert (first, rest) == (2, [3, 4])
+
+
+def test_copies() -> None:
+    size = torch.Size([2, 3])
+    assert type(pickle.loads(pickle.dumps(size))) is torch.Size
+    assert type(copy.deepcopy(size)) is torch.Size
