@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ BATCH = 64
 def cases(torch: ModuleType) -> dict[str, Case]:
     """Return the cases, built with `torch` or with disttorch in its place."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-    from mnist_models import CNN, RNN, Net, build_mlp
+    networks = importlib.import_module("mnist_models")
 
     def adam(weights: Any) -> Any:
         return torch.optim.Adam(weights, lr=0.001)
@@ -30,10 +31,10 @@ def cases(torch: ModuleType) -> dict[str, Case]:
         return Case("step()", {"step": training_step(torch, build(), side, optimizer)})
 
     return {
-        f"LeNet, 1x32x32, batch {BATCH}, SGD": case(Net, 32, sgd),
-        f"CNN, 1x28x28, batch {BATCH}, Adam": case(CNN, 28, adam),
-        f"MLP 784-512-256-10, batch {BATCH}, Adam": case(build_mlp, 28, adam),
-        f"LSTM, 28x28, hidden 64, batch {BATCH}, Adam": case(RNN, 28, adam),
+        f"LeNet, 1x32x32, batch {BATCH}, SGD": case(networks.Net, 32, sgd),
+        f"CNN, 1x28x28, batch {BATCH}, Adam": case(networks.CNN, 28, adam),
+        f"MLP 784-512-256-10, batch {BATCH}, Adam": case(networks.build_mlp, 28, adam),
+        f"LSTM, 28x28, hidden 64, batch {BATCH}, Adam": case(networks.RNN, 28, adam),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -155,8 +156,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     out._requires_grad = self._requires_grad
     if self._grad is not None:
         out._grad = wrap(self._grad._a.copy())
-    out.__dict__.update({k: v for k, v in self.__dict__.items() if k != "_hooks"})
     memo[id(self)] = out
+    out.__dict__.update({k: copy.deepcopy(v, memo) for k, v in self.__dict__.items() if k != "_hooks"})
     return out
 
 
@@ -190,6 +191,15 @@ def _new_filled(maker: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return maker(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
 
     return method
+
+
+def _new_full(
+    self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Return a tensor of one value with the type and device of this tensor unless others are given."""
+    return creation.full(
+        size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
+    )
 
 
 def _new_tensor(
@@ -251,7 +261,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "is_complex": lambda self: self._a.dtype.kind == "c",
     "is_signed": lambda self: self.dtype.is_signed, "get_device": lambda self: -1,
     "new_zeros": _new_filled(creation.zeros), "new_ones": _new_filled(creation.ones),
-    "new_empty": _new_filled(creation.empty), "new_tensor": _new_tensor,
+    "new_empty": _new_filled(creation.empty), "new_full": _new_full, "new_tensor": _new_tensor,
     "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
     "half": convert.caster("half", dtypes.float16), "bfloat16": convert.caster("bfloat16", dtypes.bfloat16),
     "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),

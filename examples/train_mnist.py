@@ -61,18 +61,14 @@ def main() -> int:
     return 0 if equal else 1
 
 
-def train(
-    args: argparse.Namespace, train_digits: Digits, test_digits: Digits, device: torch.device
-) -> nn.Module:
+def train(args: argparse.Namespace, train_digits: Digits, test_digits: Digits, device: torch.device) -> nn.Module:
     """Train a network, print a line per epoch, write what was asked for; return the network."""
     torch.manual_seed(args.seed)
     mean, std = train_digits.images.mean(), train_digits.images.std()
     train_set = TensorDataset(*to_tensors(train_digits, mean, std))
     test_images, test_labels = to_tensors(test_digits, mean, std)
     # The loader gives each worker its share of every shuffled batch.
-    loader = DataLoader(
-        train_set, batch_size=args.batch_size, shuffle=True, num_workers=args.workers
-    )
+    loader = DataLoader(train_set, batch_size=args.batch_size, shuffle=True, num_workers=args.workers)
 
     net = MODELS[args.model]().to(device)
     model = nn.DataParallel(net)
@@ -90,10 +86,7 @@ def train(
         accuracy = measure_accuracy(net, test_images, test_labels, device)
         history.losses.append(loss)
         history.accuracies.append(accuracy)
-        say(
-            f"{title}  loss {loss:.4f}  held-out accuracy {accuracy:.2%}  "
-            f"{images_seen / seconds:.0f} images/s"
-        )
+        say(f"{title}  loss {loss:.4f}  held-out accuracy {accuracy:.2%}  {images_seen / seconds:.0f} images/s")
 
     if args.checkpoint and rank() == 0:
         save_checkpoint(args, net, optimizer)
@@ -130,12 +123,10 @@ def train_one_epoch(
     return loss_sum / all_images, int(all_images)
 
 
-def measure_accuracy(
-    net: nn.Module, images: torch.Tensor, labels: torch.Tensor, device: torch.device
-) -> float:
+def measure_accuracy(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> float:
     """Return the share of images classified correctly; each worker looks at its own stripe."""
     stripe = slice(rank(), None, world_size())
-    correct = (predict(net, images[stripe], device) == labels[stripe]).sum().item()
+    correct = predict(net, images[stripe], device).eq(labels[stripe]).sum().item()
     (all_correct,) = sum_over_workers(correct)
     return all_correct / len(labels)
 
@@ -190,9 +181,7 @@ def hash_weights(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(
-    args: argparse.Namespace, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def save_checkpoint(args: argparse.Namespace, net: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write the weights and the state of training; an older file stays until this one is whole."""
     state = {
         "model": net.state_dict(),

@@ -88,7 +88,7 @@ def check_inplace(tensor: Tensor) -> None:
             "you want the inplace to be tracked)."
         )
     if view.kind == ONE_OF_SEVERAL:
-        name = "" if tensor._edge is None else tensor._edge[0].name()
+        name = "" if tensor._edge is None else tensor._edge[0].name().split("Backward")[0]
         raise RuntimeError(
             f"Output {tensor.output_nr} of {name} is a view and is being modified inplace. This view is the output of a "
             "function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "

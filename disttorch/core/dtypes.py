@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import numpy as np
 
 
@@ -144,3 +146,31 @@ class iinfo:
 
     def __repr__(self) -> str:
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+
+
+_C_NAMES = {
+    "uint8": "uint8_t", "int8": "int8_t", "int16": "int16_t", "int32": "int", "int64": "int64_t",
+    "float16": "c10::Half", "bfloat16": "c10::BFloat16", "float32": "float", "float64": "double",
+}  # fmt: skip
+
+
+def number_as(value: complex, d: np.dtype, overflow_to_inf: bool = False) -> np.ndarray:
+    """Return a Python number as an array () of NumPy type `d`; RuntimeError for one that the type cannot hold.
+
+    Fractions are cut off, and a negative number wraps around in an unsigned type. `overflow_to_inf` lets numbers that are
+    too large for a floating type become infinite.
+    """
+    fits = True
+    if isinstance(value, complex) and d.kind not in "cb":
+        fits, value = value.imag == 0, value.real
+    if d.kind in "iu":
+        largest = int(np.iinfo(d).max)
+        fits = fits and -largest - (d.kind == "i") <= value <= largest  # type: ignore[operator]
+        value = int(value) & (2 * largest + 1 if d.kind == "i" else largest) if fits else 0  # type: ignore[arg-type]
+        if fits:
+            return np.asarray(value, np.uint64).astype(d)
+    elif d.kind in "fV" and not overflow_to_inf and isfinite(value):  # type: ignore[arg-type]
+        fits = fits and abs(value) <= finfo(from_numpy_dtype(d)).max
+    if not fits:
+        raise RuntimeError(f"value cannot be converted to type {_C_NAMES[d.name]} without overflow")
+    return np.asarray(bool(value) if d.kind == "b" else value).astype(d)

@@ -67,7 +67,20 @@ def _array_of(data: Any, d: dtypes.dtype | None, copy: bool) -> Any:
     if d is None and not _holds_arrays(data):
         own = {"f": dtypes.get_default_dtype(), "c": dtypes.get_default_dtype().to_complex(), "b": dtypes.bool_}
         d = own.get(kind, dtypes.int64)
-    return array.astype(_numpy_type(d) if d else array.dtype, order="C", copy=False)
+    target = _numpy_type(d) if d else array.dtype
+    _check_range(array, target)
+    return array.astype(target, order="C", copy=False)
+
+
+def _check_range(array: np.ndarray, target: np.dtype) -> None:
+    """Raise PyTorch's errors for numbers that an integer type does not hold, and for complex ones in a real type."""
+    if array.dtype.kind == "c" and target.kind not in "cb":
+        raise TypeError("'complex' object cannot be interpreted as a real number; use a complex dtype")
+    if target.kind not in "iu" or not array.size or array.dtype == target:
+        return
+    limits = np.iinfo(target)
+    if not (-int(limits.max) - 1 <= array.min() and array.max() <= limits.max):
+        raise RuntimeError(f"value cannot be converted to type {target.name} without overflow")
 
 
 def _array_of_numbers(data: Any) -> np.ndarray:
@@ -153,13 +166,13 @@ def full(
 ) -> Tensor:
     """Return a tensor of one value; its type is the value's unless `dtype` is given."""
     d = _numpy_type(dtype, dtypes.of_number(fill_value))
-    return finish(np.full(sizes_of((size,)), fill_value, d), device, requires_grad)
+    return finish(np.full(sizes_of((size,)), dtypes.number_as(fill_value, d, d.itemsize == 2), d), device, requires_grad)
 
 
 def _like(input: Tensor, value: Any, d: dtypes.dtype | None, target: DeviceLike, requires_grad: bool) -> Tensor:
     array = np.empty_like(input._a, _numpy_type(d, input.dtype), subok=False)
     if value is not None:
-        array[...] = value
+        array[...] = dtypes.number_as(value, array.dtype)
     return finish(array, target, requires_grad)
 
 

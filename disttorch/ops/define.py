@@ -184,7 +184,8 @@ def operator(
         def function(*arguments: Any) -> Any:
             tensors = tuple(arguments[0]) if inputs is None else arguments[:inputs]
             attrs = arguments[1:] if inputs is None else arguments[inputs:]
-            xp, arrays, tracked = np, [], False
+            on_cpu, tracked = True, False
+            arrays: list[Any] = []
             for t in tensors:
                 if t is None:
                     arrays.append(None)
@@ -192,10 +193,8 @@ def operator(
                 a = t._a
                 arrays.append(a)
                 tracked = tracked or t._requires_grad or t._view is not None
-                if type(a) is not ndarray:
-                    xp = None
-            if xp is None:
-                xp = common_namespace([a for a in arrays if a is not None])
+                on_cpu = on_cpu and type(a) is ndarray
+            xp = np if on_cpu else common_namespace([a for a in arrays if a is not None])
             result = kernel(xp, arrays, *attrs) if inputs is None else kernel(xp, *arrays, *attrs)
             if type(result) is not tuple:
                 out = wrap(result if type(result) is ndarray else _as_array(result))

@@ -40,8 +40,8 @@ def _(F, g):
 def _sub(xp, x, y, out=None):
     if any([getattr(operand, "dtype", None) == np.dtype(bool) for operand in (x, y)]):
         raise RuntimeError(
-            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the "
-            "`~` or `logical_not()` operator instead."
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
+            "instead."
         )
     return xp.subtract(x, y, out)
 
@@ -67,7 +67,9 @@ def scaled(input: Any, other: Any, alpha: Any) -> Any:
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if isinstance(alpha, complex) and d.kind != "complex":
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
-    return (other.to(d) * alpha).to(d) if isinstance(other, Tensor) else other * alpha
+    if isinstance(other, Tensor):
+        return (other.to(d) * alpha).to(d)
+    return bool(other * alpha) if d.kind == "bool" else other * alpha
 
 
 def add(input: Tensor, other: Any, *, alpha: complex = 1, out: Tensor | None = None) -> Tensor:
@@ -277,6 +279,8 @@ def is_complex(F, input: Any) -> bool:
 @binary()
 def pow(xp, x, y):
     """Return x to the power y. Integers stay integers and take no negative number as the exponent."""
+    if x.dtype == bool and not y.ndim:
+        return x.copy() if y else xp.ones_like(x)
     not_for("pow", x, "b")
     if x.dtype.kind == "i" and (y < 0).any():
         return _power_of_integers(xp, x, y)

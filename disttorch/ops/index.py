@@ -11,10 +11,11 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import check_inplace
 from disttorch.backends import backend_of
+from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import expand, wrap_dim
-from disttorch.ops.write import before_write, inplace, store, write_directly, write_out
+from disttorch.ops.write import before_write, inplace, store, type_label, write_directly, write_out
 
 # -- filling and copying ------------------------------------------------------------------------------------------
 
@@ -40,6 +41,8 @@ def _(F, g):
 def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Write `src`, broadcast and cast, into the tensor; gradients flow to `src`."""
     check_inplace(input)
+    if isinstance(src, (bool, int, float, complex)):
+        src = wrap(np.asarray(src))
     expect_tensor(src, "copy_", "src")
     source = expand(src, input._a.shape)
     if source._a.dtype.kind == "c" and input._a.dtype.kind != "c":
@@ -69,6 +72,8 @@ def fill_(input: Tensor, value: Any) -> Tensor:
             )
         return copy_(input, value)
     check_inplace(input)
+    if value != 0:
+        value = number_as(value, input._a.dtype)
     return write_directly(_fill.op, input, (value,))
 
 
@@ -255,14 +260,15 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     check_inplace(input)
     target = input if advanced is not None and _is_whole(basic) else traced.slice(input, basic)
     if not isinstance(value, Tensor):
-        value = wrap(backend_of(input._a).namespace.asarray(value).astype(input._a.dtype))
+        narrow = input._a.dtype.itemsize == 2
+        value = wrap(backend_of(input._a).namespace.asarray(number_as(as_number(value), input._a.dtype, narrow)))
     if advanced is None:
         copy_(target, _without_leading_ones(value, target._a.ndim))
         return
     if value._a.dtype != input._a.dtype:
         raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {input.dtype!r} for the destination and "
-            f"{value.dtype!r} for the source."
+            f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination and "
+            f"{type_label(value._a.dtype)} for the source."
         )
     try:
         store(target, _index_put(before_write(target), value, advanced, False))
@@ -270,6 +276,15 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         raise RuntimeError(
             f"shape mismatch: value tensor of shape {list(value._a.shape)} cannot be broadcast to the indexed elements: {error}"
         ) from None
+
+
+def as_number(value: Any) -> complex:
+    """Return what is to be written as a Python number; TypeError for anything else."""
+    if isinstance(value, (np.generic, np.ndarray)) and value.size == 1:
+        return value.item()
+    if isinstance(value, (bool, int, float, complex)):
+        return value
+    raise TypeError(f"can't assign a {type(value).__name__} to a tensor: expected a number or a tensor")
 
 
 def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
@@ -450,7 +465,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             )
         filler = traced.cast(value, input._a.dtype)
     else:
-        filler = wrap(np.asarray(value).astype(input._a.dtype))
+        filler = wrap(number_as(value, input._a.dtype))
     return traced.select_by(mask, filler, input)
 
 

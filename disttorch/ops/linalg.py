@@ -167,7 +167,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     if input._a.shape != tensor._a.shape:
         raise RuntimeError(
             f"inconsistent tensor size, expected tensor {list(input._a.shape)} and src {list(tensor._a.shape)} to have the same "
-            "number of elements, but got different numbers"
+            f"number of elements, but got {input._a.size} and {tensor._a.size} elements respectively"
         )
     return _dot(input, tensor)
 

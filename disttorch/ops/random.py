@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.autograd.views import check_inplace, written
+from disttorch.autograd.views import check_inplace
 from disttorch.core import dtypes
 from disttorch.core.stream import Stream, default_stream
 from disttorch.ops.creation import DeviceLike, finish
 from disttorch.ops.define import operator
+from disttorch.ops.index import copy_
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import sizes_of
 
@@ -119,10 +120,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
 
 
 def _refill(input: Tensor, values: Any) -> Tensor:
-    check_inplace(input)
-    input._a[...] = values
-    written(input)
-    return input
+    return copy_(input, wrap(values))
 
 
 def uniform_(input: Tensor, a: float = 0.0, b: float = 1.0, *, generator: Any = None, **named: float) -> Tensor:

@@ -296,25 +296,33 @@ def _(F, g, x, out, dims, keepdim):
     return spread(F, g, dims, keepdim) * (mask / F.sum(mask, dims, True))
 
 
-def _check_not_empty(function: str, input: Tensor, dims: tuple[int, ...]) -> None:
-    if not _product(input._a.shape[d] for d in dims):
-        raise IndexError(
+def _check_not_empty(function: str, input: Tensor, dims: tuple[int, ...], named: bool) -> None:
+    """Raise PyTorch's error for a reduction over nothing; `named` says whether the user named the dimensions."""
+    empty = [d for d in dims if not input._a.shape[d]]
+    if empty and named:
+        raise IndexError(f"{function}(): Expected reduction dim {empty[0]} to have non-zero size.")
+    if empty:
+        raise RuntimeError(
             f"{function}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the "
             "'dim' argument."
         )
 
 
+def _given(dim: Dims) -> bool:
+    return dim is not None and dim != () and dim != []
+
+
 def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """Return the largest element; a gradient is shared equally between equal ones."""
     dims = reduced_dims(dim, input._a.ndim)
-    _check_not_empty("amax", input, dims)
+    _check_not_empty("amax", input, dims, _given(dim))
     return _extreme(input, True, dims, keepdim)
 
 
 def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """Return the smallest element; a gradient is shared equally between equal ones."""
     dims = reduced_dims(dim, input._a.ndim)
-    _check_not_empty("amin", input, dims)
+    _check_not_empty("amin", input, dims, _given(dim))
     return _extreme(input, False, dims, keepdim)
 
 
@@ -325,7 +333,7 @@ def _positions(a: Any, largest: bool, dim: int) -> Any:
 def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) -> MaxResult:
     d = wrap_dim(dim, input._a.ndim)
     if input._a.ndim:
-        _check_not_empty(function, input, (d,))
+        _check_not_empty(function, input, (d,), True)
     if not input._a.ndim:
         return MaxResult(traced.clone(input, False), wrap(np.zeros((), np.int64)))
     where = np.expand_dims(_positions(input._a, largest, d), d)
@@ -333,32 +341,38 @@ def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) 
     return MaxResult(values, indices) if keepdim else MaxResult(values.squeeze(d), indices.squeeze(d))
 
 
+def _whole(input: Tensor, largest: bool, function: str) -> Tensor:
+    dims = tuple(range(input._a.ndim))
+    _check_not_empty(function, input, dims, False)
+    return _extreme(input, largest, dims, False)
+
+
 def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the largest element; with `dim` the values and indices along it; with a tensor the larger of each pair."""
     if isinstance(dim, Tensor):
         return maximum(input, dim)
-    return amax(input) if dim is None else _best(input, True, dim, keepdim, "max")
+    return _whole(input, True, "max") if dim is None else _best(input, True, dim, keepdim, "max")
 
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     """Return the smallest element; with `dim` the values and indices along it; with a tensor the smaller of each pair."""
     if isinstance(dim, Tensor):
         return minimum(input, dim)
-    return amin(input) if dim is None else _best(input, False, dim, keepdim, "min")
+    return _whole(input, False, "min") if dim is None else _best(input, False, dim, keepdim, "min")
 
 
 def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
     a = input._a
+    name = "argmax" if largest else "argmin"
     if dim is None:
         if not a.size:
-            name = "argmax" if largest else "argmin"
-            raise IndexError(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with the 'dim' argument."
-            )
+            raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
         flat = a.reshape(-1)
         found = np.asarray(flat.argmax() if largest else flat.argmin())
         return wrap(found.reshape((1,) * a.ndim) if keepdim else found)
     d = wrap_dim(dim, a.ndim)
+    if a.ndim:
+        _check_not_empty(name, input, (d,), True)
     found = np.asarray(_positions(a, largest, d))
     return wrap(np.expand_dims(found, d) if keepdim and a.ndim else found)
 

@@ -22,6 +22,11 @@ _OLD_NAMES = {
 }  # fmt: skip
 
 
+def type_label(d: Any) -> str:
+    """Return the name that PyTorch's messages give a NumPy type, e.g. `Float`."""
+    return _OLD_NAMES[d.name]
+
+
 def check_cast(have: Any, want: Any) -> None:
     """Raise PyTorch's error if a result of NumPy type `have` may not be stored as type `want`."""
     if have != want and not can_cast(from_numpy_dtype(have), from_numpy_dtype(want)):
@@ -49,6 +54,7 @@ def write_out(out: Tensor, result: Tensor, function: str) -> Tensor:
             "arguments requires grad."
         )
     check_cast(result._a.dtype, out._a.dtype)
+    check_overlap(out._a)
     if out._a.shape == result._a.shape:
         out._a[...] = result._a
     else:

@@ -26,6 +26,11 @@ def number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
+def floats(group: dict[str, Any], *options: str) -> list[float]:
+    """Return options of a group as floats: each other type would have the compiled kernels compiled again."""
+    return [float(number(group[option])) for option in options]
+
+
 def zeros_like(param: Tensor) -> Tensor:
     """Return new state for a parameter: zeros of its shape, type and device."""
     return wrap(backend_of(param._a).namespace.zeros_like(param._a))

@@ -13,6 +13,7 @@ from disttorch.optim._update import (
     check_range,
     count_step,
     evaluate,
+    floats,
     kept,
     new_step,
     number,
@@ -75,22 +76,19 @@ class Adam(Optimizer):
         """Update the parameters from their gradients; return what `closure`, which computes them anew, returned."""
         loss = evaluate(closure)
         for group in self.param_groups:
-            lr = number(group["lr"])
-            beta1, beta2 = map(number, group["betas"])
+            lr, eps, decay = floats(group, "lr", "eps", "weight_decay")
+            beta1, beta2 = (float(number(beta)) for beta in group["betas"])
+            options = (lr, beta1, beta2, eps, decay, group["decoupled_weight_decay"], group["maximize"])
             for param in group["params"]:
                 if param.grad is not None:
-                    self._update(param, group, lr, beta1, beta2)
+                    self._update(param, group, options)
         return loss
 
-    def _update(self, param: Tensor, group: dict[str, Any], lr: float, beta1: float, beta2: float) -> None:
+    def _update(self, param: Tensor, group: dict[str, Any], options: tuple[Any, ...]) -> None:
         state = self.state[param] or self._new_state(param, group)
         step = count_step(state)
         largest = kept(state, "max_exp_avg_sq", "amsgrad") if group["amsgrad"] else None
-        kernels_of(param._a).adam(
-            *arrays(param, state["exp_avg"], state["exp_avg_sq"], largest),
-            step, lr, beta1, beta2, group["eps"], group["weight_decay"], group["decoupled_weight_decay"],
-            group["maximize"],
-        )  # fmt: skip
+        kernels_of(param._a).adam(*arrays(param, state["exp_avg"], state["exp_avg_sq"], largest), step, *options)
         written(param)
 
     def _new_state(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from disttorch.optim._update import (
     check_range,
     count_step,
     evaluate,
+    floats,
     kept,
     new_step,
-    number,
     step_as_tensor,
     zeros_like,
 )
@@ -76,22 +76,20 @@ class RMSprop(Optimizer):
         """Update the parameters from their gradients; return what `closure`, which computes them anew, returned."""
         loss = evaluate(closure)
         for group in self.param_groups:
-            lr = number(group["lr"])
+            options = floats(group, "lr", "alpha", "eps", "weight_decay", "momentum")
             for param in group["params"]:
                 if param.grad is not None:
-                    self._update(param, group, lr)
+                    self._update(param, group, options)
         return loss
 
-    def _update(self, param: Tensor, group: dict[str, Any], lr: float) -> None:
+    def _update(self, param: Tensor, group: dict[str, Any], options: list[float]) -> None:
         state = self.state[param] or self._new_state(param, group)
         count_step(state)
         average = kept(state, "grad_avg", "centered") if group["centered"] else None
         buffer = kept(state, "momentum_buffer", "momentum") if group["momentum"] > 0 else None
         kernels_of(param._a).rmsprop(
-            *arrays(param, state["square_avg"], average, buffer),
-            lr, group["alpha"], group["eps"], group["weight_decay"], group["momentum"], group["centered"],
-            group["maximize"],
-        )  # fmt: skip
+            *arrays(param, state["square_avg"], average, buffer), *options, group["centered"], group["maximize"]
+        )
         written(param)
 
     def _new_state(self, param: Tensor, group: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
 from disttorch.backends import kernels_of
-from disttorch.optim._update import check_range, evaluate, number, zeros_like
+from disttorch.optim._update import check_range, evaluate, floats, zeros_like
 from disttorch.optim.optimizer import Optimizer, Params
 
 
@@ -58,8 +58,8 @@ class SGD(Optimizer):
         """Update the parameters from their gradients; return what `closure`, which computes them anew, returned."""
         loss = evaluate(closure)
         for group in self.param_groups:
-            lr, momentum, decay = number(group["lr"]), group["momentum"], number(group["weight_decay"])
-            dampening, nesterov, maximize = group["dampening"], group["nesterov"], group["maximize"]
+            lr, momentum, dampening, decay = floats(group, "lr", "momentum", "dampening", "weight_decay")
+            nesterov, maximize = group["nesterov"], group["maximize"]
             for param in group["params"]:
                 grad = param.grad
                 if grad is None:

@@ -19,6 +19,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.core.size import Size
+from disttorch.nn.parameter import Parameter
 from disttorch.serialization import rebuild
 from disttorch.serialization.storage import StorageType
 
@@ -65,7 +66,7 @@ def known_globals() -> dict[str, Any]:
         "builtins.frozenset": frozenset,
         "builtins.complex": complex,
     }
-    return known | _torch_globals() | {"torch.nn.parameter.Parameter": rebuild.parameter_class()}
+    return known | _torch_globals() | {"torch.nn.parameter.Parameter": Parameter}
 
 
 def _torch_globals() -> dict[str, Any]:
@@ -115,7 +116,7 @@ def makers() -> dict[int, Callable[..., Any]]:
         (complex, _complex),
         (Size, _size),
         (device, _device),
-        (rebuild.parameter_class(), _parameter),
+        (Parameter, _parameter),
     ]
     safe += [(function, function) for function in rebuild.TENSOR_MAKERS]
     safe.append((rebuild.rebuild_from_type_v2, rebuild.rebuild_from_type_v2))

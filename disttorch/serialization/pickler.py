@@ -14,6 +14,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core.dtypes import from_numpy_dtype
+from disttorch.nn.parameter import Parameter
 from disttorch.serialization import rebuild
 from disttorch.serialization.globals import STORAGE_OF_DTYPE, known_globals, torch_names
 from disttorch.serialization.memory import Memory, Placement
@@ -35,7 +36,12 @@ def dump(obj: Any, pickle_module: ModuleType | None, protocol: int) -> tuple[byt
     memory = Memory()
     pickler = _pickler_class(pickle_module)(sink, protocol)
     pickler.memory = memory
-    pickler.dump(obj)
+    try:
+        pickler.dump(obj)
+    except RecursionError:
+        raise RecursionError(
+            "the object is nested too deeply to save; flatten it, or raise sys.setrecursionlimit()"
+        ) from None
     payloads = memory.settle()
     return sink.joined(), payloads
 
@@ -142,7 +148,7 @@ class _TensorPickler:
             self._foreign -= foreign
 
     def _reduced(self, tensor: Tensor) -> tuple[Any, ...]:
-        if isinstance(tensor, rebuild.parameter_class()):
+        if isinstance(tensor, Parameter):
             return self._reduce_parameter(tensor)
         return self._reduce_tensor(tensor)
 

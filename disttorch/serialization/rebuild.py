@@ -5,8 +5,6 @@ Everything they are given comes from a file, so they check it all and raise Unpi
 
 from __future__ import annotations
 
-import functools
-import importlib
 import sys
 from math import prod
 from pickle import UnpicklingError
@@ -17,16 +15,10 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of
 from disttorch.core.dtypes import dtype
+from disttorch.nn.parameter import Parameter
 from disttorch.serialization.storage import Storage
 
 _MOST_DIMENSIONS = 64  # of a NumPy array
-
-
-@functools.cache
-def parameter_class() -> type[Tensor]:
-    """Return `nn.Parameter`, found by name as any class in a pickle is: `nn` is beside this package, not below it."""
-    found: type[Tensor] = importlib.import_module("disttorch.nn.parameter").Parameter
-    return found
 
 
 def rebuild_tensor(storage: Storage, storage_offset: int, size: Any, stride: Any) -> Tensor:
@@ -69,7 +61,7 @@ def rebuild_parameter(data: Tensor, requires_grad: bool, _backward_hooks: Any) -
     """Return a Parameter on the memory of `data`."""
     if not isinstance(data, Tensor):
         raise UnpicklingError(f"a Parameter needs a tensor, got {type(data).__name__}")
-    return parameter_class()(data, bool(requires_grad))  # type: ignore[call-arg]
+    return Parameter(data, bool(requires_grad))
 
 
 def rebuild_parameter_with_state(data: Tensor, requires_grad: bool, backward_hooks: Any, state: Any) -> Tensor:

@@ -65,9 +65,7 @@ class Storage:
         """Return the same memory as elements of another type."""
         if self.array.dtype == dtype.numpy:
             return self
-        raw = self.array.view(np.uint8)
-        whole = raw.size - raw.size % dtype.itemsize
-        return Storage(raw[:whole].view(dtype.numpy), self.may_copy)
+        return Storage(_typed(self.array.view(np.uint8), dtype), self.may_copy)
 
 
 class StorageLoader:
@@ -105,10 +103,7 @@ class StorageLoader:
         return order
 
     def _read(self, name: str, dtype: dtypes.dtype) -> np.ndarray:
-        raw = self._raw(name, dtype.itemsize)
-        if dtype is dtypes.bool_ and raw.size and raw.max() > 1:
-            raise self._archive.damaged(f"record '{name}' should hold bools, 0 or 1")
-        array = raw[: raw.size - raw.size % dtype.itemsize].view(dtype.numpy)
+        array = _typed(self._raw(name, dtype.itemsize), dtype)
         if self._swap:
             part = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
             array.view(f"u{part}").byteswap(inplace=True)
@@ -117,8 +112,7 @@ class StorageLoader:
     def _raw(self, name: str, itemsize: int) -> np.ndarray:
         size = self._archive.record(name).size
         offset = self._archive.payload_offset(name)
-        # Unaligned arrays are slow, and compiled kernels refuse them: archives packed by others are
-        # read.
+        # Compiled kernels refuse unaligned arrays, so what others packed without alignment is read.
         if self._mapped is not None and size and offset % itemsize == 0:
             return np.frombuffer(self._mapped, np.uint8, size, offset)
         raw = np.empty(size, np.uint8)
@@ -148,6 +142,13 @@ class StorageLoader:
         elif wanted is not None:
             location = wanted
         return storage.to(_known_device(location))
+
+
+def _typed(raw: Any, dtype: dtypes.dtype) -> Any:
+    """Return bytes as elements of a type; UnpicklingError for bools that are neither 0 nor 1."""
+    if dtype is dtypes.bool_ and raw.size and raw.max() > 1:
+        raise UnpicklingError("a storage of bools has bytes other than 0 and 1")
+    return raw[: raw.size - raw.size % dtype.itemsize].view(dtype.numpy)
 
 
 def _checked_map_location(map_location: MapLocation) -> Any:

@@ -130,10 +130,7 @@ class WeightsUnpickler:
         self.spend(args)
         try:
             return maker(*args)
-        except (
-            RuntimeError,
-            MemoryError,
-        ) as error:  # such as a device, or a gradient, that cannot be
+        except (RuntimeError, MemoryError) as error:  # a device or a gradient, say, that cannot be
             raise UnpicklingError(f"the file makes a {_short(function)} that cannot be: {error}") from None
 
 

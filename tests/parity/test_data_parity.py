@@ -74,7 +74,7 @@ def test_sampler(name, seed):
     _same(run)
 
 
-@pytest.mark.parametrize("n, ranks", [(10, 3), (12, 3), (2, 5), (7, 7), (9, 2)])
+@pytest.mark.parametrize(("n", "ranks"), [(10, 3), (12, 3), (2, 5), (7, 7), (9, 2)])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("drop_last", [False, True])
 def test_distributed_sampler(n, ranks, shuffle, drop_last):

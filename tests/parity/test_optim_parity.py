@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import copy
+import inspect
+import io
 import warnings
 
 import numpy as np
@@ -109,16 +110,149 @@ def test_state_dict_layout(name, options):
             np.testing.assert_allclose(mine.numpy(), value.numpy(), rtol=2e-5, atol=2e-5)
 
 
-def test_states_of_pytorch_can_be_loaded():
-    (_, _), (theirs, _) = _both("Adam", {"lr": 0.01, "amsgrad": True}, "float32")
-    given = copy.deepcopy(theirs.state_dict())
-    for state in given["state"].values():
-        state.update({k: disttorch.tensor(v.numpy()) for k, v in state.items()})
-    params = _params(disttorch, "float32")
-    optimizer = disttorch.optim.Adam(params, lr=5.0)
-    optimizer.load_state_dict(given)
-    assert optimizer.param_groups[0]["lr"] == 0.01
-    assert optimizer.state[params[0]]["step"].item() == STEPS
+def _train(package, params, optimizer, seeds):
+    for seed in seeds:
+        for param, grad in zip(params, _values("float32", seed), strict=True):
+            param.grad = package.tensor(grad)
+        optimizer.step()
+
+
+def _exchange(write, read, name, options):
+    """Train in one package, save parameters and optimizer to a file, continue in both; return both results."""
+    params = _params(write, "float32")
+    optimizer = getattr(write.optim, name)(params, **options)
+    _train(write, params, optimizer, range(10))
+    file = io.BytesIO()
+    write.save({"params": [p.detach() for p in params], "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    found = read.load(file)
+    others = [p.requires_grad_() for p in found["params"]]
+    continued = getattr(read.optim, name)(others, lr=9.0)
+    continued.load_state_dict(found["optimizer"])
+    _train(write, params, optimizer, range(10, 20))
+    _train(read, others, continued, range(10, 20))
+    return [p.detach().numpy() for p in params], [p.detach().numpy() for p in others], continued
+
+
+@pytest.mark.parametrize(("name", "options"), OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("direction", ["from torch", "to torch"])
+def test_checkpoints_are_exchanged(name, options, direction):
+    write, read = (torch, disttorch) if direction == "from torch" else (disttorch, torch)
+    there, here, continued = _exchange(write, read, name, options)
+    _assert_close([here], [there], 2e-5, 2e-5)
+    assert continued.param_groups[0]["lr"] == options.get("lr", 0.01 if name == "RMSprop" else 0.001)
+
+
+def test_schedule_states_are_exchanged():
+    for write, read in ((torch, disttorch), (disttorch, torch)):
+        first, second = _optimizer(write, write.optim), _optimizer(read, read.optim)
+        schedule = write.optim.lr_scheduler.CosineAnnealingLR(first, T_max=9)
+        continued = read.optim.lr_scheduler.CosineAnnealingLR(second, T_max=5)
+        _advance(first, schedule, 4)
+        second.load_state_dict(first.state_dict())
+        continued.load_state_dict(schedule.state_dict())
+        assert _advance(first, schedule, 9) == _advance(second, continued, 9)
+
+
+def _advance(optimizer, schedule, epochs):
+    rates = []
+    for _ in range(epochs):
+        optimizer.step()
+        schedule.step()
+        rates.append(_rates(optimizer))
+    return rates
+
+
+def _leaf(package):
+    return package.tensor([1.0, 2.0], requires_grad=True)
+
+
+def _twice(package):
+    param = _leaf(package)
+    return package.optim.SGD([{"params": [param]}, {"params": [param]}])
+
+
+ERRORS = {
+    "no parameters": lambda p: p.optim.SGD([]),
+    "a tensor": lambda p: p.optim.SGD(_leaf(p)),
+    "not a leaf": lambda p: p.optim.SGD([_leaf(p) * 2]),
+    "numbers": lambda p: p.optim.SGD([3]),
+    "an array": lambda p: p.optim.SGD([np.ones(2)]),
+    "two groups": _twice,
+    "a set": lambda p: p.optim.SGD([{"params": {_leaf(p)}}]),
+    "some names": lambda p: p.optim.SGD([("a", _leaf(p)), _leaf(p)]),
+    "some named groups": lambda p: p.optim.SGD([{"params": [("a", _leaf(p))]}, {"params": _leaf(p)}]),
+    "no dict": lambda p: p.optim.SGD([_leaf(p)]).add_param_group([_leaf(p)]),
+    "nesterov": lambda p: p.optim.SGD([_leaf(p)], nesterov=True),
+    "two rates": lambda p: p.optim.SGD([_leaf(p)], lr=p.tensor([0.1, 0.2])),
+    "beta 0": lambda p: p.optim.Adam([_leaf(p)], betas=(1.0, 0.9)),
+    "beta 1": lambda p: p.optim.AdamW([_leaf(p)], betas=(0.9, -0.1)),
+    "mixed betas": lambda p: p.optim.Adam([_leaf(p)], betas=(0, 0.9)),
+    "fused and foreach": lambda p: p.optim.Adam([_leaf(p)], fused=True, foreach=True),
+    "base class": lambda p: p.optim.Optimizer([_leaf(p)], {}).step(),
+    "no optimizer": lambda p: p.optim.lr_scheduler.StepLR(3, 2),
+    "constant": lambda p: p.optim.lr_scheduler.ConstantLR(p.optim.SGD([_leaf(p)]), 2.0),
+    "linear start": lambda p: p.optim.lr_scheduler.LinearLR(p.optim.SGD([_leaf(p)]), 0.0),
+    "linear end": lambda p: p.optim.lr_scheduler.LinearLR(p.optim.SGD([_leaf(p)]), end_factor=2.0),
+    "functions": lambda p: p.optim.lr_scheduler.LambdaLR(p.optim.SGD([_leaf(p)]), [abs, abs]),
+    "plateau mode": lambda p: p.optim.lr_scheduler.ReduceLROnPlateau(p.optim.SGD([_leaf(p)]), "up"),
+    "plateau minima": lambda p: p.optim.lr_scheduler.ReduceLROnPlateau(p.optim.SGD([_leaf(p)]), min_lr=[1, 2]),
+}
+NEGATIVE = [
+    ("SGD", ("lr", "momentum", "weight_decay")),
+    ("RMSprop", ("lr", "alpha", "eps", "weight_decay", "momentum")),
+    ("Adam", ("lr", "eps", "weight_decay")),
+    ("AdamW", ("lr", "eps", "weight_decay")),
+]
+for _name, _options in NEGATIVE:
+    for _option in _options:
+        ERRORS[f"{_name} {_option}"] = lambda p, n=_name, o=_option: getattr(p.optim, n)([_leaf(p)], **{o: -1.0})
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_have_the_same_type_and_text(case):
+    found = []
+    for package in (disttorch, torch):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (the two packages' errors are compared)
+            ERRORS[case](package)
+        found.append((caught.type, str(caught.value)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW"])
+def test_optimizers_have_the_same_signature(name):
+    ours, theirs = (inspect.signature(getattr(package.optim, name)) for package in (disttorch, torch))
+    assert _described(ours) == _described(theirs)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "StepLR", "MultiStepLR", "ExponentialLR", "CosineAnnealingLR", "LambdaLR", "LinearLR", "ConstantLR",
+        "ReduceLROnPlateau",
+    ],
+)  # fmt: skip
+def test_schedules_have_the_same_signature(name):
+    ours, theirs = (inspect.signature(getattr(package.optim.lr_scheduler, name)) for package in (disttorch, torch))
+    assert _described(ours) == _described(theirs)
+
+
+def _described(signature):
+    return [(p.name, p.default, p.kind) for p in signature.parameters.values()]
+
+
+def test_step_hooks_see_the_same():
+    def seen(package):
+        calls = []
+        optimizer = package.optim.SGD([_leaf(package)])
+        optimizer.register_step_pre_hook(lambda o, args, kwargs: calls.append((args[0] is o, args[1:], kwargs)))
+        optimizer.register_step_post_hook(lambda o, args, kwargs: calls.append((args[0] is o, args[1:], kwargs)))
+        optimizer.step()
+        optimizer.step(None)
+        optimizer.step(closure=None)
+        return calls
+
+    assert seen(disttorch) == seen(torch)
 
 
 def test_repr():

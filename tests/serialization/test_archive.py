@@ -174,7 +174,7 @@ def test_a_storage_smaller_than_its_tensor() -> None:
 
 def test_bools_other_than_0_and_1() -> None:
     wrong = repacked(saved(disttorch.tensor([True, False])), replacing("data/0", b"\2\0"))
-    with pytest.raises(RuntimeError, match="should hold bools"):
+    with pytest.raises(pickle.UnpicklingError, match="storage of bools has bytes other than 0 and 1"):
         load(wrong)
 
 
@@ -256,3 +256,35 @@ def test_a_record_that_occurs_twice() -> None:
     writer.close()
     with pytest.raises(RuntimeError, match="record 'version' occurs twice"):
         ArchiveReader(io.BytesIO(out.getvalue()), "it")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (8, b"\1\0", "is encrypted"),
+        (20, b"\7\0\0\0", "the sizes of a record differ"),
+        (28, b"\xff\xff", "directory has an entry that is not one"),
+        (42, b"\xff\xff\xff\xff", "a ZIP64 field is missing"),
+        (46, b"\xff", "the name of a record is not text"),
+    ],
+)
+def test_wrong_fields_of_the_directory(field: int, value: bytes, message: str) -> None:
+    data = bytearray(saved(1))
+    entry = data.index(b"PK\1\2")
+    data[entry + field : entry + field + len(value)] = value
+    with pytest.raises(RuntimeError, match=message):
+        load(io.BytesIO(bytes(data)))
+
+
+def test_a_wrong_number_of_records() -> None:
+    data = bytearray(saved(1))
+    end = data.rindex(b"PK\5\6")
+    data[end + 10] += 1
+    with pytest.raises(RuntimeError, match="directory has 3 records, not 4"):
+        load(io.BytesIO(bytes(data)))
+
+
+def test_a_file_that_takes_nothing_is_an_error_and_no_endless_loop() -> None:
+    writer = ArchiveWriter(lambda data: 0, "archive")
+    with pytest.raises(OSError, match="took no more data"):
+        writer.add("data.pkl", b"abc")

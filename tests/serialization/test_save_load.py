@@ -448,6 +448,14 @@ def test_text_files_and_streams_are_refused_clearly() -> None:
         load(stream)  # type: ignore[arg-type]
 
 
+def test_nesting_too_deep_to_pickle() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(RecursionError, match="nested too deeply to save; flatten it"):
+        saved(nested)
+
+
 def test_what_cannot_be_pickled_writes_nothing(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with pytest.raises((pickle.PicklingError, AttributeError)):

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding  # type: ignore[import-untyped]
-from llvmlite import ir  # type: ignore[import-untyped]
+import llvmlite.binding
+from llvmlite import ir
 from numba import extending, types
 
 _intrinsic: Any = extending.intrinsic

@@ -57,13 +57,14 @@ def input_grad(
     padded = tuple(s + 2 * p for s, p in zip(input_shape[2:], padding, strict=True))
     inner = tuple(slice(p, p + s) for s, p in zip(input_shape[2:], padding, strict=True))
     result = np.empty(input_shape, dtype=g.dtype)
+    whole = (slice(None), slice(None))
     for part in _parts(input_shape[0], rows.shape[0] * rows.shape[1] * prod(out_size), dtype):
         images = flat[part]
         columns = (rows @ images).reshape(len(images), input_shape[1], *kernel, *out_size)
         total = np.zeros((len(images), input_shape[1], *padded), dtype=dtype)
         for offset, window in taps(kernel, out_size, stride, dilation):
-            total[window] += columns[(slice(None), slice(None), *offset)]
-        result[part] = total[(slice(None), slice(None), *inner)]
+            total[window] += columns[whole + tuple(offset)]
+        result[part] = total[whole + tuple(inner)]
     return result
 
 

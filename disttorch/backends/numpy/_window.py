@@ -29,7 +29,8 @@ def pad_spatial(x: np.ndarray, before: Sizes, after: Sizes, value: object = 0) -
     out = np.full((*x.shape[:2], *sizes), value, dtype=x.dtype)
     inner = [slice(b, min(b + s, t)) for b, s, t in zip(before, spatial, sizes, strict=True)]
     kept = [slice(0, i.stop - i.start) for i in inner]
-    out[(slice(None), slice(None), *inner)] = x[(slice(None), slice(None), *kept)]
+    whole = (slice(None), slice(None))
+    out[whole + tuple(inner)] = x[whole + tuple(kept)]
     return out
 
 

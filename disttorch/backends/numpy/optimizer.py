@@ -144,8 +144,8 @@ def rmsprop(
 
 
 def _scalar(param: np.ndarray, value: float) -> np.generic:
-    """`value` in the parameter's dtype, so that NumPy promotes nothing."""
-    return param.dtype.type(value)
+    """`value` in the type to compute in: the parameter's, float32 for 16-bit types (which each update rounds to)."""
+    return np.float32(value) if param.dtype.itemsize == 2 else param.dtype.type(value)
 
 
 def _directed(

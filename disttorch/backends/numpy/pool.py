@@ -146,7 +146,7 @@ def avg_pool_grad(
     for _, window in taps(kernel, size, stride, dilation):
         grad[window] += share
     inner = tuple(slice(p, p + s) for s, p in zip(spatial, padding, strict=True))
-    kept = grad[(slice(None), slice(None), *inner)]
+    kept = grad[(slice(None), slice(None)) + tuple(inner)]
     return np.ascontiguousarray(kept.astype(g.dtype, copy=False))
 
 

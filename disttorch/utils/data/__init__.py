@@ -2,7 +2,7 @@
 
 from disttorch.utils.data._utils.collate import default_collate, default_convert
 from disttorch.utils.data._utils.sample_rng import sample_rng
-from disttorch.utils.data._utils.worker import get_worker_info
+from disttorch.utils.data._utils.worker_info import get_worker_info
 from disttorch.utils.data.dataloader import DataLoader
 from disttorch.utils.data.dataset import (
     ChainDataset,

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,11 +28,13 @@ from disttorch.utils.data._utils.order import (
     OwnOrder,
     Share,
 )
-from disttorch.utils.data._utils.server import WorkerServer, running_server
-from disttorch.utils.data._utils.worker import get_worker_info
-from disttorch.utils.data._utils.worker_iterator import WorkerIterator
+from disttorch.utils.data._utils.worker_info import get_worker_info
 from disttorch.utils.data.dataset import Dataset, IterableDataset
 from disttorch.utils.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
+
+if TYPE_CHECKING:  # loaded when workers are wanted
+    from disttorch.utils.data._utils.server import WorkerServer
+    from disttorch.utils.data._utils.worker_iterator import WorkerIterator
 
 __all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
 
@@ -195,6 +197,8 @@ class DataLoader(Generic[T_co]):
     def __iter__(self) -> LoaderIterator:
         if not self.num_workers:
             return SingleProcessIterator(self)
+        from disttorch.utils.data._utils.worker_iterator import WorkerIterator
+
         if not self.persistent_workers:
             return WorkerIterator(self)
         if self._iterator is None:
@@ -227,11 +231,7 @@ class DataLoader(Generic[T_co]):
 
     def _share(self) -> Share:
         world = sharding.world()
-        if (
-            world.world_size > 1
-            and self._owns_order
-            and (self._shuffle if self.shard is None else self.shard)
-        ):
+        if world.world_size > 1 and self._owns_order and (self._shuffle if self.shard is None else self.shard):
             return Share(world.rank, world.world_size)
         return Share()
 
@@ -255,9 +255,7 @@ class DataLoader(Generic[T_co]):
         if self._is_stream:
             return Endless(self.batch_size)
         if not self._owns_order:
-            return GivenOrder(
-                self.sampler if self.batch_sampler is None else self.batch_sampler, epoch.batches
-            )
+            return GivenOrder(self.sampler if self.batch_sampler is None else self.batch_sampler, epoch.batches)
         order = self._own_order(epoch)
         if order.share.size > 1 and self.shard is None:
             sharding.announce(order.share.size)
@@ -265,6 +263,8 @@ class DataLoader(Generic[T_co]):
 
     def _worker_server(self) -> WorkerServer:
         """Return the process that starts workers; it ends with the last loader and iterator that use it."""
+        from disttorch.utils.data._utils.server import running_server
+
         self._server = running_server()
         return self._server
 
@@ -353,11 +353,7 @@ class DataLoader(Generic[T_co]):
     def _replicas(self) -> int | None:
         """Return among how many ranks a `DistributedSampler` divides the data."""
         return next(
-            (
-                s.num_replicas
-                for s in (self.sampler, self.batch_sampler)
-                if hasattr(s, "num_replicas")
-            ),
+            (s.num_replicas for s in (self.sampler, self.batch_sampler) if hasattr(s, "num_replicas")),
             None,
         )
 
@@ -365,13 +361,9 @@ class DataLoader(Generic[T_co]):
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_workers(
-    num_workers: int, timeout: float, prefetch_factor: int | None, persistent: bool
-) -> None:
+def _check_workers(num_workers: int, timeout: float, prefetch_factor: int | None, persistent: bool) -> None:
     if num_workers < 0:
-        raise ValueError(
-            "num_workers option should be non-negative; use num_workers=0 to disable multiprocessing."
-        )
+        raise ValueError("num_workers option should be non-negative; use num_workers=0 to disable multiprocessing.")
     if timeout < 0:
         raise ValueError("timeout option should be non-negative")
     if num_workers == 0 and prefetch_factor is not None:
@@ -408,20 +400,12 @@ def _check_order(
                 )
     if sampler is not None and shuffle:
         raise ValueError("sampler option is mutually exclusive with shuffle")
-    if batch_sampler is not None and (
-        batch_size != 1 or shuffle or sampler is not None or drop_last
-    ):
-        raise ValueError(
-            "batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last"
-        )
+    if batch_sampler is not None and (batch_size != 1 or shuffle or sampler is not None or drop_last):
+        raise ValueError("batch_sampler option is mutually exclusive with batch_size, shuffle, sampler, and drop_last")
     if batch_size is None and batch_sampler is None and drop_last:
-        raise ValueError(
-            "batch_size=None option disables auto-batching and is mutually exclusive with drop_last"
-        )
+        raise ValueError("batch_size=None option disables auto-batching and is mutually exclusive with drop_last")
     if shard and (sampler is not None or batch_sampler is not None):
-        raise ValueError(
-            "shard=True divides the loader's own order; leave out sampler and batch_sampler"
-        )
+        raise ValueError("shard=True divides the loader's own order; leave out sampler and batch_sampler")
 
 
 def _checked_context(context: Any, num_workers: int) -> Any:
@@ -450,9 +434,7 @@ def _checked_context(context: Any, num_workers: int) -> Any:
 
 
 def _warn_of_many_workers(num_workers: int) -> None:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if num_workers > cores:
         warnings.warn(
             f"This DataLoader will create {num_workers} worker processes in total. Our suggested max number of worker in "
@@ -470,9 +452,7 @@ def _check_state(state: Any) -> None:
     if generator_state is not None and not (
         isinstance(generator_state, Tensor) and generator_state._a.dtype == np.uint8
     ):
-        raise ValueError(
-            "the generator_state of a DataLoader's state is to be a uint8 tensor or None"
-        )
+        raise ValueError("the generator_state of a DataLoader's state is to be a uint8 tensor or None")
 
 
 def _length(dataset: Any) -> int | None:

@@ -110,9 +110,7 @@ class StackDataset(Dataset[Any]):
         columns = [_samples_of(dataset, indices) for dataset in self._members()]
         for column in columns:
             if len(column) != len(indices):
-                raise ValueError(
-                    f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(column)}"
-                )
+                raise ValueError(f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(column)}")
         return [self._sample(parts) for parts in zip(*columns)]
 
     def __len__(self) -> int:
@@ -153,9 +151,7 @@ class ConcatDataset(Dataset[T_co]):
             index += len(self)
         k = bisect.bisect_right(self.cumulative_sizes, index)
         if k == len(self.datasets):
-            raise IndexError(
-                f"index {index} is out of range for a ConcatDataset of {len(self)} samples"
-            )
+            raise IndexError(f"index {index} is out of range for a ConcatDataset of {len(self)} samples")
         return self.datasets[k][index - (self.cumulative_sizes[k - 1] if k else 0)]
 
 
@@ -168,16 +164,15 @@ class ChainDataset(IterableDataset[T_co]):
     def _streams(self) -> Iterator[IterableDataset[T_co]]:
         for dataset in self.datasets:
             if not isinstance(dataset, IterableDataset):
-                raise AssertionError(
-                    f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}"
-                )
+                raise AssertionError(f"ChainDataset only supports IterableDataset, got {type(dataset).__name__}")
             yield dataset
 
     def __iter__(self) -> Iterator[T_co]:
         return itertools.chain.from_iterable(self._streams())
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self._streams())  # type: ignore[arg-type]
+        lengths: list[int] = [len(dataset) for dataset in self._streams()]  # type: ignore[arg-type]
+        return sum(lengths)
 
 
 class Subset(Dataset[T_co]):
@@ -230,9 +225,7 @@ def random_split(
     stream = (generator or default_generator)._stream
     order = stream.randperm(total).tolist()
     sizes = [int(n) for n in lengths]
-    return [
-        Subset(dataset, order[end - n : end]) for end, n in zip(itertools.accumulate(sizes), sizes)
-    ]
+    return [Subset(dataset, order[end - n : end]) for end, n in zip(itertools.accumulate(sizes), sizes)]
 
 
 def _whole_lengths(total: int, fractions: Sequence[float]) -> list[int]:

@@ -37,9 +37,7 @@ class DistributedSampler(Sampler[int]):
         self.num_replicas = sharding.world().world_size if num_replicas is None else num_replicas
         self.rank = sharding.world().rank if rank is None else rank
         if not 0 <= self.rank < self.num_replicas:
-            raise ValueError(
-                f"Invalid rank {self.rank}, rank should be in the interval [0, {self.num_replicas - 1}]"
-            )
+            raise ValueError(f"Invalid rank {self.rank}, rank should be in the interval [0, {self.num_replicas - 1}]")
         self.dataset = dataset
         self.epoch = 0
         self.shuffle = shuffle
@@ -51,9 +49,7 @@ class DistributedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         n = len(self.dataset)
-        order = (
-            Stream(self.seed + self.epoch).randperm(n).tolist() if self.shuffle else list(range(n))
-        )
+        order = Stream(self.seed + self.epoch).randperm(n).tolist() if self.shuffle else list(range(n))
         if order and len(order) < self.total_size:
             order *= -(-self.total_size // n)
         return iter(order[self.rank : self.total_size : self.num_replicas])

@@ -39,7 +39,9 @@ def test_tensors_are_stacked():
     batch = default_collate(rows)
     np.testing.assert_array_equal(batch.numpy(), np.arange(3) + 10 * np.arange(4)[:, None])
     assert batch.is_leaf
-    with pytest.raises(RuntimeError, match=r"stack expects each tensor to be equal size, but got \[3\] at entry 0 and \[2\]"):
+    with pytest.raises(
+        RuntimeError, match=r"stack expects each tensor to be equal size, but got \[3\] at entry 0 and \[2\]"
+    ):
         default_collate([torch.ones(3), torch.ones(2)])
 
 
@@ -64,7 +66,9 @@ def test_arrays_of_different_types_are_promoted():
 
 @pytest.mark.parametrize("batch", [[np.array(["a"])], [object()], [None, None], [np.array([None])]], ids=repr)
 def test_other_objects_are_refused(batch):
-    with pytest.raises(TypeError, match="default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists"):
+    with pytest.raises(
+        TypeError, match="default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists"
+    ):
         default_collate(batch)
 
 

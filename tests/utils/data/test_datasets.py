@@ -47,7 +47,7 @@ def test_tensor_dataset():
 def test_tensor_dataset_checks_its_arguments():
     with pytest.raises(AssertionError, match=r"Size mismatch between tensors: .* \[2, 3\]"):
         TensorDataset(torch.ones(2), torch.ones(3))
-    with pytest.raises(TypeError, match="got ndarray; convert arrays with torch.from_numpy"):
+    with pytest.raises(TypeError, match=r"got ndarray; convert arrays with torch\.from_numpy"):
         TensorDataset(np.ones(3))
 
 

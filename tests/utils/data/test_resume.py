@@ -41,7 +41,10 @@ KINDS = {
     "shuffled": lambda: {"shuffle": True},
     "shuffled from a generator": lambda: {"shuffle": True, "generator": _generator(4)},
     "sampler": lambda: {"sampler": RandomSampler(range(N))},
-    "sampler with generator": lambda: {"sampler": RandomSampler(range(N), generator=_generator(4)), "generator": _generator(5)},
+    "sampler with generator": lambda: {
+        "sampler": RandomSampler(range(N), generator=_generator(4)),
+        "generator": _generator(5),
+    },
     "weighted": lambda: {"sampler": WeightedRandomSampler(range(1, N + 1), N)},
     "distributed": lambda: {"sampler": DistributedSampler(range(2 * N - 1), 2, 0)},
     "stream": dict,
@@ -116,7 +119,7 @@ def _together(per_rank):
     return joined
 
 
-@pytest.mark.parametrize("before, after", [(1, 2), (2, 1), (2, 3), (3, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 2)])
 @pytest.mark.parametrize("batch_size", [2, 3])
 def test_at_another_world_size_and_batch_size(on_ranks, before, after, batch_size):
     torch.manual_seed(50)

@@ -32,7 +32,7 @@ def _seeded(rank, n=23, **options):
     return DataLoader(_dataset(n), shuffle=True, **options)
 
 
-@pytest.mark.parametrize("ranks, n", [(2, 23), (3, 23), (3, 24), (4, 7), (5, 3)])
+@pytest.mark.parametrize(("ranks", "n"), [(2, 23), (3, 23), (3, 24), (4, 7), (5, 3)])
 def test_ranks_divide_the_batches_of_one_loader(on_ranks, ranks, n):
     alone = _epochs(_seeded(0, n, batch_size=2 * ranks))
     shares = on_ranks(ranks, lambda rank: _epochs(_seeded(rank, n, batch_size=2)))
@@ -105,9 +105,13 @@ def test_a_given_order_is_left_alone(on_ranks):
         "batch_sampler": lambda: {"batch_sampler": [[0, 1], [2, 3]]},
     }
     for options in samplers.values():
-        shares = on_ranks(2, lambda _, options=options: sum(_epochs(DataLoader(_dataset(4), **options()), 1)[0], []))
+        shares = on_ranks(
+            2, lambda _, options=options: [i for b in _epochs(DataLoader(_dataset(4), **options()), 1)[0] for i in b]
+        )
         assert shares == [[0, 1, 2, 3]] * 2
-    shares = on_ranks(2, lambda _: _epochs(DataLoader(_dataset(4), sampler=DistributedSampler(range(4), shuffle=False)), 1))
+    shares = on_ranks(
+        2, lambda _: _epochs(DataLoader(_dataset(4), sampler=DistributedSampler(range(4), shuffle=False)), 1)
+    )
     assert shares == [[[[0], [2]]], [[[1], [3]]]]
     with pytest.raises(ValueError, match="shard=True divides the loader's own order"):
         DataLoader(_dataset(4), sampler=range(4), shard=True)

@@ -53,9 +53,7 @@ def test_batches_are_those_of_one_process(start, workers, options):
 
 @pytest.mark.parametrize("context", ["spawn", "forkserver", "fork"])
 def test_start_methods(context):
-    loader = DataLoader(
-        TensorDataset(torch.arange(5)), batch_size=2, num_workers=1, multiprocessing_context=context
-    )
+    loader = DataLoader(TensorDataset(torch.arange(5)), batch_size=2, num_workers=1, multiprocessing_context=context)
     assert [b[0].tolist() for b in loader] == [[0, 1], [2, 3], [4]]
     if context != "fork":
         from multiprocessing import forkserver, resource_tracker
@@ -245,7 +243,13 @@ class Stream(IterableDataset):
 
 
 def test_streams(start):
-    assert [b.tolist() for b in DataLoader(Stream(), batch_size=2, num_workers=2)] == [[0, 2], [1, 3], [4, 6], [5, 7], [8]]
+    assert [b.tolist() for b in DataLoader(Stream(), batch_size=2, num_workers=2)] == [
+        [0, 2],
+        [1, 3],
+        [4, 6],
+        [5, 7],
+        [8],
+    ]
     loader = DataLoader(Stream(), batch_size=2, num_workers=2, drop_last=True, persistent_workers=True)
     for _ in range(2):
         assert [b.tolist() for b in loader] == [[0, 2], [1, 3], [4, 6], [5, 7]]
@@ -285,16 +289,16 @@ def test_the_order_may_be_given_up():
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
-class Custom(Exception):
+class CustomError(Exception):
     def __init__(self, code, place):
         super().__init__(f"{code} at {place}")
         self.code, self.place = code, place
 
     def __reduce__(self):
-        return Custom, (self.code, self.place)
+        return CustomError, (self.code, self.place)
 
 
-class Unpicklable(Exception):
+class UnpicklableError(Exception):
     def __init__(self, a, b):
         super().__init__("lost on the way")
         self.file = open(os.devnull)  # noqa: SIM115
@@ -312,7 +316,9 @@ class Broken(Squares):
 
 
 def test_errors_keep_their_type_and_tell_where_they_come_from(start):
-    batches = iter(DataLoader(Broken(lambda: FileNotFoundError(2, "no such image", "x.png")), batch_size=2, num_workers=2))
+    batches = iter(
+        DataLoader(Broken(lambda: FileNotFoundError(2, "no such image", "x.png")), batch_size=2, num_workers=2)
+    )
     assert next(batches).tolist() == [0, 1]
     with pytest.raises(FileNotFoundError, match="no such image") as caught:
         next(batches)
@@ -325,14 +331,14 @@ def test_errors_keep_their_type_and_tell_where_they_come_from(start):
 
 
 def test_errors_with_constructors_of_their_own(start):
-    with pytest.raises(Custom) as caught:
-        list(DataLoader(Broken(lambda: Custom(7, "the mill")), num_workers=1))
+    with pytest.raises(CustomError) as caught:
+        list(DataLoader(Broken(lambda: CustomError(7, "the mill")), num_workers=1))
     assert (caught.value.code, caught.value.place) == (7, "the mill")
 
 
 @pytest.mark.parametrize(
-    "make, text",
-    [(lambda: Unpicklable(1, 2), "Unpicklable: lost on the way"), (StopIteration, "StopIteration")],
+    ("make", "text"),
+    [(lambda: UnpicklableError(1, 2), "UnpicklableError: lost on the way"), (StopIteration, "StopIteration")],
     ids=["unpicklable", "StopIteration"],
 )
 def test_errors_that_cannot_be_raised_again(make, text):
@@ -375,7 +381,9 @@ def test_unpicklable_datasets_are_named():
     thread = threading.Thread(target=done.wait, name="the-other-thread")
     thread.start()
     try:
-        with pytest.raises(RuntimeError, match=r"cannot be sent to worker processes: cannot pickle '_thread.lock'") as caught:
+        with pytest.raises(
+            RuntimeError, match=r"cannot be sent to worker processes: cannot pickle '_thread.lock'"
+        ) as caught:
             list(DataLoader(Locked(), num_workers=1))
         assert "the process has other threads (the-other-thread), so that forking is unsafe" in str(caught.value)
         loader = DataLoader(Locked(), batch_size=20, num_workers=1, multiprocessing_context="fork")
@@ -397,9 +405,12 @@ class Dying(Squares):
 
 
 @pytest.mark.parametrize(
-    "how, text",
+    ("how", "text"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), r"is killed by signal: SIGKILL; the system kills .* memory runs out"),
+        (
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+            r"is killed by signal: SIGKILL; the system kills .* memory runs out",
+        ),
         (lambda: os.kill(os.getpid(), signal.SIGALRM), r"is killed by signal: SIGALRM\."),
         (lambda: os._exit(3), r"exited unexpectedly with exit code 3\."),
     ],
@@ -440,7 +451,9 @@ def test_timeout(start, monkeypatch):
 
     batches = iter(DataLoader(Stuck(), num_workers=1, timeout=1.5))
     assert next(batches).item() == 0
-    with pytest.raises(RuntimeError, match=r"DataLoader timed out after 1.5 seconds, waiting for batch 1 from worker 0"):
+    with pytest.raises(
+        RuntimeError, match=r"DataLoader timed out after 1.5 seconds, waiting for batch 1 from worker 0"
+    ):
         next(batches)
 
 

@@ -33,9 +33,7 @@ class Channel:
     def receive(self) -> tuple[bytes, list[int]]:
         """Return the next message and the descriptors with it; EOFError when the loader has closed its end."""
         room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
-        header, control, _, _ = self._socket.recvmsg(
-            _HEADER.size, room, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
-        )
+        header, control, _, _ = self._socket.recvmsg(_HEADER.size, room, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
         descriptors = array.array("i")
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -109,7 +107,7 @@ class LoaderEnd:
 
     def read(self) -> list[bytes]:
         """Return the messages that have arrived completely; sets `ended` when the worker has closed its end."""
-        messages = []
+        messages: list[bytes] = []
         while True:
             try:
                 piece = self._socket.recv(max(_CHUNK, self._wanted - len(self._incoming)))
@@ -124,7 +122,7 @@ class LoaderEnd:
             messages += self._complete()
 
     def _complete(self) -> list[bytes]:
-        messages = []
+        messages: list[bytes] = []
         while len(self._incoming) >= max(self._wanted, _HEADER.size):
             length, _ = _HEADER.unpack_from(self._incoming)
             self._wanted = _HEADER.size + length

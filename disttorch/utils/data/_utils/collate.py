@@ -38,9 +38,7 @@ def default_convert(data: Any) -> Any:
     if isinstance(data, Tensor):
         return data
     if isinstance(data, (np.ndarray, np.generic)):
-        return (
-            data if data.dtype.kind in "SUOV" and data.dtype.name != "bfloat16" else as_tensor(data)
-        )
+        return data if data.dtype.kind in "SUOV" and data.dtype.name != "bfloat16" else as_tensor(data)
     if isinstance(data, Mapping):
         return _like_mapping(data, {key: default_convert(value) for key, value in data.items()})
     if isinstance(data, tuple) and hasattr(data, "_fields"):
@@ -77,9 +75,7 @@ def collate(batch: Any, *, collate_fn_map: dict[Any, Callable[..., Any]] | None 
             {key: collate([d[key] for d in batch], collate_fn_map=collate_fn_map) for key in first},
         )
     if isinstance(first, tuple) and hasattr(first, "_fields"):
-        return type(first)(
-            *(collate(column, collate_fn_map=collate_fn_map) for column in zip(*batch))
-        )
+        return type(first)(*(collate(column, collate_fn_map=collate_fn_map) for column in zip(*batch)))
     if isinstance(first, Sequence):
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
@@ -102,7 +98,7 @@ def _like_mapping(original: Any, items: dict[Any, Any]) -> Any:
             clone = copy.copy(original)
             clone.update(items)
             return clone
-        return type(original)(items)  # type: ignore[call-arg]
+        return type(original)(items)
     except TypeError:
         return items
 
@@ -117,7 +113,7 @@ def _like_sequence(original: Any, items: list[Any]) -> Any:
             for i, item in enumerate(items):
                 clone[i] = item
             return clone
-        return type(original)(items)  # type: ignore[call-arg]
+        return type(original)(items)
     except TypeError:
         return items
 
@@ -195,9 +191,7 @@ def map_tensors(data: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(data, Tensor):
         return function(data)
     if isinstance(data, Mapping):
-        return _like_mapping(
-            data, {key: map_tensors(value, function) for key, value in data.items()}
-        )
+        return _like_mapping(data, {key: map_tensors(value, function) for key, value in data.items()})
     if isinstance(data, tuple):
         items = [map_tensors(value, function) for value in data]
         return type(data)(*items) if hasattr(data, "_fields") else items

@@ -17,9 +17,7 @@ from disttorch.utils.data.dataset import Dataset, IterableDataset, Subset, Tenso
 Collate = Callable[[Any], Any]
 
 
-def make_fetcher(
-    dataset: Any, batched: bool, collate_fn: Collate, drop_last: bool
-) -> Callable[[Any], Any]:
+def make_fetcher(dataset: Any, batched: bool, collate_fn: Collate, drop_last: bool) -> Callable[[Any], Any]:
     """Return the function that loads a batch (a single sample unless `batched`) of a dataset.
 
     It takes indices, an int64 array or what a sampler gave. For an `IterableDataset` it takes the number of samples and
@@ -67,9 +65,7 @@ class MapFetcher:
 class TensorFetcher:
     """Reads a whole batch of a `TensorDataset` at once; the result is that of `MapFetcher` with `default_collate`."""
 
-    def __init__(
-        self, tensors: tuple[Tensor, ...], selection: np.ndarray | None, general: MapFetcher
-    ) -> None:
+    def __init__(self, tensors: tuple[Tensor, ...], selection: np.ndarray | None, general: MapFetcher) -> None:
         self.tensors = tensors
         self.selection = selection
         self.general = general
@@ -139,8 +135,6 @@ def _as_tensors(dataset: Dataset[Any]) -> tuple[tuple[Tensor, ...], np.ndarray |
             return (), None
         selection = indices if selection is None else take_rows(indices, selection)
         dataset = dataset.dataset
-    if type(dataset) is not TensorDataset or any(
-        tensor.requires_grad for tensor in dataset.tensors
-    ):
+    if type(dataset) is not TensorDataset or any(tensor.requires_grad for tensor in dataset.tensors):
         return (), None
     return dataset.tensors, selection

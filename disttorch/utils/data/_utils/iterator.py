@@ -110,9 +110,7 @@ class LoaderIterator:
             warnings.warn(text, stacklevel=3)
 
     def __getstate__(self) -> Any:
-        raise NotImplementedError(
-            f"{type(self).__name__} cannot be pickled; pickle the dataset and make a new loader"
-        )
+        raise NotImplementedError(f"{type(self).__name__} cannot be pickled; pickle the dataset and make a new loader")
 
 
 class SingleProcessIterator(LoaderIterator):

@@ -43,9 +43,7 @@ class Process(Protocol):
     def close(self) -> None: ...
 
 
-Start = Callable[
-    [socket.socket, int], Process
-]  # starts the worker of a number on the worker's end of a channel
+Start = Callable[[socket.socket, int], Process]  # starts the worker of a number on the worker's end of a channel
 
 
 class CannotSendError(RuntimeError):
@@ -84,9 +82,7 @@ def choose_start(job: Job, context: Any, use_server: Callable[[], WorkerServer])
         import multiprocessing
 
         return _start_by(context or multiprocessing.get_context("fork"), lambda: job)
-    shipment = ship(
-        job, f"{reason}, so that forking is unsafe (multiprocessing_context='fork' does it anyway)"
-    )
+    shipment = ship(job, f"{reason}, so that forking is unsafe (multiprocessing_context='fork' does it anyway)")
     return use_server().starter(shipment)
 
 
@@ -112,9 +108,7 @@ def _start_by(context: Any, make_job: Callable[[], Job]) -> Start:
     return start
 
 
-def _run(
-    sock: socket.socket, worker_id: int, make_job: Callable[[], Job], parent: int | None
-) -> None:
+def _run(sock: socket.socket, worker_id: int, make_job: Callable[[], Job], parent: int | None) -> None:
     from disttorch.utils.data._utils.pool import close_inherited
 
     close_inherited()
@@ -160,12 +154,7 @@ def _job_pickler() -> type[Any]:
 
     class JobPickler(cloudpickle.Pickler):
         def reducer_override(self, obj: Any) -> Any:
-            if (
-                type(obj) is Tensor
-                and type(obj._a) is np.ndarray
-                and obj.grad_fn is None
-                and not obj.__dict__
-            ):
+            if type(obj) is Tensor and type(obj._a) is np.ndarray and obj.grad_fn is None and not obj.__dict__:
                 return _rebuild, (obj._a, obj._requires_grad)
             return super().reducer_override(obj)
 

@@ -25,7 +25,7 @@ def _note_exit() -> None:
     _exiting = True
 
 
-class WorkerDied(RuntimeError):
+class WorkerDiedError(RuntimeError):
     """A worker process ended by itself. `worker` is its number."""
 
     def __init__(self, worker: int, pid: int | None, exitcode: int | None) -> None:
@@ -36,11 +36,7 @@ class WorkerDied(RuntimeError):
 def _how_it_ended(exitcode: int | None) -> str:
     if exitcode is None or exitcode >= 0:
         return f"exited unexpectedly with exit code {exitcode}"
-    name = (
-        signal.Signals(-exitcode).name
-        if -exitcode in set(signal.Signals)
-        else f"signal {-exitcode}"
-    )
+    name = signal.Signals(-exitcode).name if -exitcode in set(signal.Signals) else f"signal {-exitcode}"
     hint = {
         signal.SIGKILL: "; the system kills processes when memory runs out: use fewer workers or smaller batches",
         signal.SIGBUS: "; shared memory may have run out: use fewer workers or smaller batches",
@@ -70,7 +66,7 @@ class Pool:
     def wait(self, timeout: float | None) -> list[tuple[int, bytes]]:
         """Return what workers have sent, (worker, message) each; wait for it at most `timeout` seconds.
 
-        Raises WorkerDied for a worker that has ended, after everything that it had sent was returned.
+        Raises WorkerDiedError for a worker that has ended, after everything that it had sent was returned.
         """
         return self._workers.wait(timeout)
 
@@ -118,7 +114,7 @@ class Workers:
             if dead is not None:
                 process = self.processes[dead]
                 process.join(TERMINATE_SECONDS)
-                raise WorkerDied(dead, process.pid, process.exitcode)
+                raise WorkerDiedError(dead, process.pid, process.exitcode)
             if deadline is not None and time.monotonic() >= deadline:
                 return []
 

@@ -10,7 +10,7 @@ from typing import Any
 Dump = Callable[[Any], bytes]
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818  it is shown above the error itself
     """The traceback of an exception in a worker; the cause of the exception that the loader raises."""
 
 

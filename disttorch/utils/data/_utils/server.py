@@ -67,9 +67,7 @@ class WorkerServer:
             try:
                 body = _NUMBER.pack(worker_id) + request
                 rights = array.array("i", [sock.fileno(), status_end, shipment.segment.fd])
-                self._socket.sendmsg(
-                    [_LENGTH.pack(len(body))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-                )
+                self._socket.sendmsg([_LENGTH.pack(len(body))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
                 self._socket.sendall(body)
             except OSError:
                 os.close(status)
@@ -116,11 +114,7 @@ class ServedProcess:
             self.pid = self._read(time.monotonic() + START_SECONDS)
         except (EOFError, TimeoutError) as error:
             self.close()
-            what = (
-                "has ended"
-                if isinstance(error, EOFError)
-                else f"has not answered for {START_SECONDS:g} s"
-            )
+            what = "has ended" if isinstance(error, EOFError) else f"has not answered for {START_SECONDS:g} s"
             raise RuntimeError(f"the process that starts DataLoader workers {what}") from None
 
     def _read(self, deadline: float) -> int:
@@ -192,12 +186,12 @@ class Server:
     def serve(self) -> None:
         """Serve until the loader's side is closed; the kernel then kills the workers."""
         while True:
-            ready, _, _ = select.select([self.control, self.wakeup], [], [])
+            ready, _, _ = select.select([self.control.fileno(), self.wakeup], [], [])
             if self.wakeup in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self.wakeup, 4096)
             self.reap()
-            if self.control in ready and not self.answer():
+            if self.control.fileno() in ready and not self.answer():
                 return
 
     def reap(self) -> None:
@@ -213,9 +207,7 @@ class Server:
     def answer(self) -> bool:
         """Start one worker; False when there are no more requests."""
         room = socket.CMSG_SPACE(3 * 4)
-        header, control, _, _ = self.control.recvmsg(
-            _LENGTH.size, room, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
-        )
+        header, control, _, _ = self.control.recvmsg(_LENGTH.size, room, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC)
         if len(header) < _LENGTH.size:
             return False
         descriptors = array.array("i", control[0][2])

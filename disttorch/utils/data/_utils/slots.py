@@ -142,7 +142,7 @@ class SlotWriter:
         """Copy an array into the slot unless `allocate` put it there; return its offset, None if the slot is full."""
         if array.flags.c_contiguous:
             offset = self._offset(array)
-            if 0 <= offset and offset + array.nbytes <= self.used:
+            if offset >= 0 and offset + array.nbytes <= self.used:
                 return offset
         target = self.allocate(array.shape, array.dtype)
         if target is None:

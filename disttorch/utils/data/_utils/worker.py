@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.random import manual_seed
-from disttorch.utils.data._utils import collate, remote_error
+from disttorch.utils.data._utils import collate, remote_error, worker_info
 from disttorch.utils.data._utils.channel import Channel
 from disttorch.utils.data._utils.fetch import StreamFetcher, make_fetcher
 from disttorch.utils.data._utils.sample_rng import context
@@ -24,24 +24,6 @@ from disttorch.utils.data._utils.slots import BatchPickler, Placing, SlotWriter,
 # What a worker answers: kind, task, bytes used in the slot, bytes that the whole batch would take there.
 REPLY = struct.Struct("<BQQQ")
 BATCH, ERROR, END = range(3)
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """What `get_worker_info` tells: `id`, `num_workers`, the `seed` of this worker and its copy of the `dataset`."""
-
-    id: int
-    num_workers: int
-    seed: int
-    dataset: Any
-
-
-_worker_info: WorkerInfo | None = None
-
-
-def get_worker_info() -> WorkerInfo | None:
-    """Return what a worker process of a loader knows about itself; None in any other process."""
-    return _worker_info
 
 
 @dataclass
@@ -119,10 +101,9 @@ class Worker:
                 self._handle(pickle.loads(payload), descriptors)
 
     def _prepare(self) -> None:
-        global _worker_info
         job = self.job
         seed = seed_everything(job.base_seed, self.id)
-        _worker_info = WorkerInfo(self.id, job.num_workers, seed, job.dataset)
+        worker_info.current = worker_info.WorkerInfo(self.id, job.num_workers, seed, job.dataset)
         if job.init_fn is not None:
             job.init_fn(self.id)
 
@@ -180,7 +161,9 @@ class Worker:
 
     def _where(self, task: Task) -> str:
         sample = "" if context.sample is None else f"sample {_short(context.sample)}, "
-        return f"DataLoader worker process {self.id} ({sample}worker {self.id}, batch {task.batch}, epoch {context.epoch})"
+        return (
+            f"DataLoader worker process {self.id} ({sample}worker {self.id}, batch {task.batch}, epoch {context.epoch})"
+        )
 
 
 def _by_value_pickler() -> type[Any]:
@@ -202,9 +185,7 @@ def _short(sample: Any) -> str:
 
 def start(sock: Any, worker_id: int, make_job: Callable[[], Job], parent: int | None) -> None:
     """Be a worker: the body of the process. `parent`: end at once when this process is gone."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the main process, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if parent is not None:
         die_with_parent(parent)

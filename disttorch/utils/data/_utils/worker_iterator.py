@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from disttorch.utils.data._utils.iterator import LoaderIterator
 from disttorch.utils.data._utils.launch import choose_start
 from disttorch.utils.data._utils.order import Endless
-from disttorch.utils.data._utils.pool import Pool, WorkerDied
+from disttorch.utils.data._utils.pool import Pool, WorkerDiedError
 from disttorch.utils.data._utils.remote_error import raise_error
 from disttorch.utils.data._utils.slots import HELD_SLOTS, SlotRing, unpack
 from disttorch.utils.data._utils.worker import BATCH, END, ERROR, REPLY, Begin, Job, Ring, Task
@@ -211,7 +211,7 @@ class WorkerIterator(LoaderIterator):
         """Store the answers that arrive within `timeout` seconds; return whether there were any."""
         try:
             messages = self._pool.wait(timeout)
-        except WorkerDied as death:
+        except WorkerDiedError as death:
             raise RuntimeError(f"{death}.{self._lost(death.worker)}") from None
         for _, message in messages:
             kind, number, used, wanted = REPLY.unpack_from(message)
@@ -226,14 +226,8 @@ class WorkerIterator(LoaderIterator):
         return bool(messages)
 
     def _lost(self, worker: int) -> str:
-        lost = next(
-            (t for t in self._tasks.values() if t.worker == worker and t.answer is None), None
-        )
-        return (
-            ""
-            if lost is None
-            else f" It was to load batch {lost.batch} of epoch {self._progress.epoch.number}."
-        )
+        lost = next((t for t in self._tasks.values() if t.worker == worker and t.answer is None), None)
+        return "" if lost is None else f" It was to load batch {lost.batch} of epoch {self._progress.epoch.number}."
 
     def __len__(self) -> int:
         return len(self._progress.order)  # type: ignore[arg-type]
