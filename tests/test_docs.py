@@ -214,8 +214,8 @@ def operator_page() -> str:
     lines = [
         "# What there is",
         "",
-        "Everything has PyTorch's name and signature; `help(torch.clamp)` says what it does. This page is written by",
-        "`python tests/test_docs.py`, and a test fails when it is out of date.",
+        "The names are PyTorch's, with a few more where PyTorch has nothing like it; `help(torch.clamp)` says what one",
+        "takes and returns. `python tests/test_docs.py` writes this page, and a test fails when it is out of date.",
         "",
         "## Functions: `disttorch`",
     ]

@@ -55,7 +55,7 @@ def test_tensor_with_type_and_grad() -> None:
     assert x.dtype is torch.float64
     assert x.is_leaf
     assert x.requires_grad
-    with pytest.raises(RuntimeError, match="[Oo]nly Tensors of floating point"):
+    with pytest.raises(RuntimeError, match=r"[Oo]nly Tensors of floating point"):
         torch.tensor([1, 2], requires_grad=True)
 
 
@@ -68,7 +68,7 @@ def test_ragged_and_foreign_data() -> None:
         torch.from_numpy([1])
     with pytest.raises(ValueError, match="negative"):
         torch.from_numpy(np.arange(4)[::-1])
-    with pytest.raises(TypeError, match="can't convert np.ndarray of type"):
+    with pytest.raises(TypeError, match=r"can't convert np.ndarray of type"):
         torch.from_numpy(np.array(["a"]))
 
 
@@ -92,7 +92,7 @@ def test_constructors() -> None:
         torch.zeros(-1)
     with pytest.raises(RuntimeError, match="step must be nonzero"):
         torch.arange(0, 1, 0)
-    with pytest.raises(RuntimeError, match="upper bound and .*lower bound inconsistent with step sign"):
+    with pytest.raises(RuntimeError, match=r"upper bound and .*lower bound inconsistent with step sign"):
         torch.arange(0, 5, -1)
 
 
@@ -134,7 +134,10 @@ def test_numpy_shares_memory() -> None:
 
 def test_numpy_is_refused_where_it_would_lose_the_graph() -> None:
     x = torch.ones(2, requires_grad=True)
-    with pytest.raises(RuntimeError, match=r"Can't call numpy\(\) on Tensor that requires grad. Use tensor.detach\(\).numpy\(\) instead"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"Can't call numpy\(\) on Tensor that requires grad. Use tensor.detach\(\).numpy\(\) instead",
+    ):
         x.numpy()
     assert x.numpy(force=True).tolist() == [1.0, 1.0]
     with pytest.raises(TypeError, match="Got unsupported ScalarType BFloat16"):
@@ -176,8 +179,8 @@ def test_len_iter_contains() -> None:
     x = counted(3, 2)
     assert len(x) == 3
     assert [row.tolist() for row in x] == [[0, 1], [2, 3], [4, 5]]
-    a, b, c = x
-    assert c.tolist() == [4, 5]
+    *_, last = x
+    assert last.tolist() == [4, 5]
     assert 4 in x
     assert 9 not in x
     for fails in (len, iter):
@@ -218,7 +221,9 @@ def test_deepcopy() -> None:
     assert y.note == [1]
     twice = copy.deepcopy([x, x])
     assert twice[0] is twice[1]
-    with pytest.raises(RuntimeError, match="Only Tensors created explicitly by the user .* support the deepcopy protocol"):
+    with pytest.raises(
+        RuntimeError, match=r"Only Tensors created explicitly by the user .* support the deepcopy protocol"
+    ):
         copy.deepcopy(x * 2)
 
 
@@ -278,7 +283,16 @@ def test_sizes() -> None:
 def test_views_share_and_copies_do_not() -> None:
     x = torch.zeros(2, 3)
     shared = [x[0], x[:, 1], x.t(), x.view(-1), x.reshape(3, 2), x.expand(1, 2, 3), x.unsqueeze(0), x.detach(), x.data]
-    owned = [x.clone(), x[[0]], x[x == 0], x + 0, x.t().reshape(-1), x.repeat(1, 1), torch.cat([x]), x.to(torch.float64)]
+    owned = [
+        x.clone(),
+        x[[0]],
+        x[x == 0],
+        x + 0,
+        x.t().reshape(-1),
+        x.repeat(1, 1),
+        torch.cat([x]),
+        x.to(torch.float64),
+    ]
     assert all(np.shares_memory(v.numpy(), x.numpy()) for v in shared)
     assert not any(np.shares_memory(v.numpy(), x.numpy()) for v in owned)
     assert x[0]._is_view()
@@ -288,7 +302,10 @@ def test_views_share_and_copies_do_not() -> None:
 
 def test_view_needs_fitting_strides() -> None:
     x = torch.zeros(2, 3).t()
-    with pytest.raises(RuntimeError, match=r"view size is not compatible with input tensor's size and stride .* Use .reshape\(...\) instead"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"view size is not compatible with input tensor's size and stride .* Use .reshape\(...\) instead",
+    ):
         x.view(6)
     with pytest.raises(RuntimeError, match=r"shape '\[4\]' is invalid for input of size 6"):
         x.reshape(4)
@@ -360,121 +377,6 @@ def test_mistaken_dtype() -> None:
         torch.tensor(1, dtype="float32")
 
 
-# -- indexing -----------------------------------------------------------------------------------------------------
-
-INDICES: list[Any] = [
-    0, -1, slice(1, 3), slice(None, None, 2), (0, 1), (Ellipsis, 1), (slice(None), None, 0), None, (None, Ellipsis, None),
-    [0, 2], ([0, 1], [1, 2]), (slice(1, None), [0, 0, 3]), ([2, 0], slice(1, 3)), (0, [1, 2]), ([1, 2], 0),
-    True, False, np.array([1, 0]), np.array([True, False, True]), (np.array([[0], [1]]), np.array([1, 2])),
-    (slice(None), np.array([True, False, True, True])), np.int64(1), (), Ellipsis, range(2), slice(5, 9), slice(-2, None),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("index", INDICES, ids=repr)
-def test_indexing_reads_what_numpy_reads(index: Any) -> None:
-    x = counted(3, 4)
-    expected = x.numpy()[list(index) if isinstance(index, range) else index]
-    np.testing.assert_array_equal(x[index].numpy(), expected)
-
-
-@pytest.mark.parametrize("index", INDICES, ids=repr)
-def test_indexing_writes_where_numpy_writes(index: Any) -> None:
-    x = counted(3, 4)
-    expected = x.numpy().copy()
-    expected[list(index) if isinstance(index, range) else index] = -5
-    x[index] = -5
-    np.testing.assert_array_equal(x.numpy(), expected)
-
-
-def test_a_list_with_lists_or_slices_stands_for_a_tuple() -> None:
-    x = counted(3, 4)
-    assert x[[[0, 2], [1, 3]]].tolist() == [1, 11]
-    assert x[[slice(1), 1]].tolist() == [1]
-    assert x[[[0, 2]]].shape == (2, 4)
-    x[[[0, 2], [1, 3]]] = -1
-    assert x.tolist()[0] == [0, -1, 2, 3]
-
-
-def test_tensors_as_indices() -> None:
-    x = counted(3, 4)
-    assert x[torch.tensor(1)].tolist() == [4, 5, 6, 7]
-    assert x[torch.tensor([2, 0]), torch.tensor([1, 3])].tolist() == [9, 3]
-    assert x[x > 9].tolist() == [10, 11]
-    assert x[torch.tensor([True, False, True]), 0].tolist() == [0, 8]
-    assert x[torch.tensor(True)].shape == (1, 3, 4)
-    assert x[torch.tensor([1, 0, 1], dtype=torch.uint8)].shape == (2, 4)
-    assert x[torch.tensor([0], dtype=torch.int32)].shape == (1, 4)
-    assert x[torch.tensor(1):].shape == (2, 4)
-
-
-def test_separated_index_tensors_go_to_the_front() -> None:
-    x = counted(2, 3, 4)
-    i, j = torch.tensor([0, 1, 1]), torch.tensor([3, 2, 0])
-    assert x[i, :, j].shape == (3, 3)
-    assert x[:, i, j].shape == (2, 3)
-    # an int is applied first, unlike in NumPy
-    assert x[0, :, j].shape == (3, 3)
-    np.testing.assert_array_equal(x[0, :, j].numpy(), x.numpy()[0][:, j.numpy()])
-
-
-def test_writing_by_index() -> None:
-    x = torch.zeros(3, 2)
-    x[1] = torch.tensor([1.0, 2.0])
-    x[:, 0] += 1
-    x[[0, 2], 1] = 5.0
-    assert x.tolist() == [[1.0, 5.0], [2.0, 2.0], [1.0, 5.0]]
-    x[x > 4] = 0
-    x[0] = torch.tensor([[7.0, 8.0]])
-    x[2] = 3
-    assert x.tolist() == [[7.0, 8.0], [2.0, 2.0], [3.0, 3.0]]
-    x[...] = torch.tensor(1, dtype=torch.int64)
-    assert x.tolist() == [[1.0, 1.0]] * 3
-    y = torch.zeros(3, dtype=torch.int64)
-    y[1] = 2.9
-    assert y.tolist() == [0, 2, 0]
-
-
-@pytest.mark.parametrize(
-    ("index", "error", "message"),
-    [
-        (3, IndexError, "index 3 is out of bounds for dimension 0 with size 3"),
-        ((0, -5), IndexError, "index -5 is out of bounds for dimension 1 with size 4"),
-        ((0, 0, 0), IndexError, "too many indices for tensor of dimension 2"),
-        ((Ellipsis, Ellipsis), IndexError, "an index can only have a single ellipsis"),
-        ([0, 5], IndexError, "index 5 is out of bounds for dimension 0 with size 3"),
-        (slice(None, None, -1), ValueError, "step must be greater than zero"),
-        (slice(None, None, 0), ValueError, "step"),
-        (1.5, (IndexError, TypeError), "only integers, slices .* are valid indices"),
-        ("a", (IndexError, TypeError), "only integers, slices .* are valid indices"),
-        (torch.tensor([0.5]), IndexError, "tensors used as indices must be long, int, byte or bool tensors"),
-        (torch.tensor([True, False]), IndexError, r"The shape of the mask \[2\] at index 0 does not match .* \[3, 4\] at index 0"),
-    ],
-    ids=str,
-)
-def test_wrong_indices(index: Any, error: Any, message: str) -> None:
-    with pytest.raises(error, match=message):
-        counted(3, 4)[index]
-    with pytest.raises(error, match=message):
-        counted(3, 4)[index] = 0
-
-
-def test_a_number_has_no_index() -> None:
-    with pytest.raises(IndexError, match="invalid index of a 0-dim tensor. Use `tensor.item\\(\\)` in Python"):
-        torch.tensor(1)[0]
-    assert torch.tensor(1)[...].item() == 1
-    assert torch.tensor(1)[None].shape == (1,)
-
-
-def test_writes_of_wrong_shapes() -> None:
-    x = torch.zeros(3, 4)
-    with pytest.raises(RuntimeError, match=r"shape mismatch|must match"):
-        x[[0, 1]] = torch.zeros(3, 4)
-    with pytest.raises(RuntimeError, match="expand"):
-        x[0] = torch.zeros(3)
-    with pytest.raises(RuntimeError, match="Index put requires the source and destination dtypes match, got Float for the destination and Double"):
-        x[[0, 1]] = torch.zeros(4, dtype=torch.float64)
-
-
 # -- out= and operators -------------------------------------------------------------------------------------------
 
 
@@ -533,7 +435,8 @@ def test_operands_that_are_no_operands() -> None:
 
 def test_broadcast_errors() -> None:
     with pytest.raises(
-        RuntimeError, match=r"The size of tensor a \(3\) must match the size of tensor b \(4\) at non-singleton dimension 1"
+        RuntimeError,
+        match=r"The size of tensor a \(3\) must match the size of tensor b \(4\) at non-singleton dimension 1",
     ):
         torch.zeros(2, 3) + torch.zeros(4)
 
@@ -548,7 +451,11 @@ class Named(torch.Tensor):
 
 
 def test_a_subclass_computes_and_keeps_its_attributes() -> None:
-    x = torch.Tensor._make_subclass(Named, torch.ones(2), True) if hasattr(torch.Tensor, "_make_subclass") else Named([1.0, 1.0])
+    x = (
+        torch.Tensor._make_subclass(Named, torch.ones(2), True)
+        if hasattr(torch.Tensor, "_make_subclass")
+        else Named([1.0, 1.0])
+    )
     x.label = "w"
     x.requires_grad_()
     y = x * 2 + torch.ones(2)
@@ -580,9 +487,12 @@ def test_grad_attribute_checks() -> None:
     x.grad = None
     with pytest.raises(TypeError, match="assigned grad expected to be a Tensor or None but got grad of type"):
         x.grad = 1
-    with pytest.raises(RuntimeError, match="assign a gradient of size '\\[3\\]' to a tensor of size '\\[2\\]'"):
+    with pytest.raises(RuntimeError, match=r"assign a gradient of size '\[3\]' to a tensor of size '\[2\]'"):
         x.grad = torch.zeros(3)
-    with pytest.raises(RuntimeError, match="gradient with dtype 'torch.float64' to a tensor with dtype 'torch.float32'|gradient.*dtype"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"gradient with dtype 'torch.float64' to a tensor with dtype 'torch.float32'|gradient.*dtype",
+    ):
         x.grad = torch.zeros(2, dtype=torch.float64)
     with pytest.raises(RuntimeError, match="can't assign Variable as its own grad"):
         x.grad = x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -154,7 +155,7 @@ _C_NAMES = {
 }  # fmt: skip
 
 
-def number_as(value: complex, d: np.dtype, overflow_to_inf: bool = False) -> np.ndarray:
+def number_as(value: Any, d: np.dtype, overflow_to_inf: bool = False) -> np.ndarray:
     """Return a Python number as an array () of NumPy type `d`; RuntimeError for one that the type cannot hold.
 
     Fractions are cut off, and a negative number wraps around in an unsigned type. `overflow_to_inf` lets numbers that are
@@ -165,11 +166,11 @@ def number_as(value: complex, d: np.dtype, overflow_to_inf: bool = False) -> np.
         fits, value = value.imag == 0, value.real
     if d.kind in "iu":
         largest = int(np.iinfo(d).max)
-        fits = fits and -largest - (d.kind == "i") <= value <= largest  # type: ignore[operator]
-        value = int(value) & (2 * largest + 1 if d.kind == "i" else largest) if fits else 0  # type: ignore[arg-type]
+        fits = fits and -largest - (d.kind == "i") <= value <= largest
+        value = int(value) & (2 * largest + 1 if d.kind == "i" else largest) if fits else 0
         if fits:
             return np.asarray(value, np.uint64).astype(d)
-    elif d.kind in "fV" and not overflow_to_inf and isfinite(value):  # type: ignore[arg-type]
+    elif d.kind in "fV" and not overflow_to_inf and isfinite(value):
         fits = fits and abs(value) <= finfo(from_numpy_dtype(d)).max
     if not fits:
         raise RuntimeError(f"value cannot be converted to type {_C_NAMES[d.name]} without overflow")

@@ -10,7 +10,7 @@ from disttorch.core import dtypes
 from disttorch.ops.define import expect_tensor, operator, unary
 from disttorch.ops.elementwise import clamp_min, not_for
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import wrap_dim
+from disttorch.ops.shape import row_major, wrap_dim
 
 
 @unary()
@@ -55,6 +55,7 @@ def _(F, g, out):
 def logsigmoid(xp, x):
     """Return log(sigmoid(x)), without overflow."""
     not_for("log_sigmoid_cpu", x, "biu")
+    x = row_major(x)
     return xp.minimum(x, x.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(x)))
 
 
@@ -67,7 +68,9 @@ def _(F, g, x):
 def _softplus(xp, x, beta, threshold):
     not_for("softplus_cpu", x, "biu")
     scaled = x * beta
-    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta).astype(x.dtype, copy=False)
+    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta).astype(
+        x.dtype, copy=False
+    )
 
 
 @_softplus.vjp
@@ -163,7 +166,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
 
 @operator(1, name="softmax")
 def _softmax(xp, x, dim):
-    return kernels_of(x).softmax(x, dim)
+    return row_major(kernels_of(x).softmax(x, dim))
 
 
 @_softmax.vjp
@@ -189,7 +192,7 @@ def _(F, u, g, y, dim):
 
 @operator(1, name="log_softmax")
 def _log_softmax(xp, x, dim):
-    return kernels_of(x).log_softmax(x, dim)
+    return row_major(kernels_of(x).log_softmax(x, dim))
 
 
 @_log_softmax.vjp

@@ -13,7 +13,7 @@ from disttorch.backends import namespace_for
 from disttorch.core import dtypes
 from disttorch.core.device import CPU, device
 from disttorch.core.promotion import result_dtype
-from disttorch.ops.shape import sizes_of
+from disttorch.ops.shape import copy_order, sizes_of
 
 DeviceLike = device | str | int | None
 
@@ -166,11 +166,13 @@ def full(
 ) -> Tensor:
     """Return a tensor of one value; its type is the value's unless `dtype` is given."""
     d = _numpy_type(dtype, dtypes.of_number(fill_value))
-    return finish(np.full(sizes_of((size,)), dtypes.number_as(fill_value, d, d.itemsize == 2), d), device, requires_grad)
+    return finish(
+        np.full(sizes_of((size,)), dtypes.number_as(fill_value, d, d.itemsize == 2), d), device, requires_grad
+    )
 
 
 def _like(input: Tensor, value: Any, d: dtypes.dtype | None, target: DeviceLike, requires_grad: bool) -> Tensor:
-    array = np.empty_like(input._a, _numpy_type(d, input.dtype), subok=False)
+    array = np.empty_like(input._a, _numpy_type(d, input.dtype), copy_order(input._a), False)
     if value is not None:
         array[...] = dtypes.number_as(value, array.dtype)
     return finish(array, target, requires_grad)

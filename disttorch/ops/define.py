@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd import grad_mode
+from disttorch.autograd.grad_mode import inference_threads
 from disttorch.autograd.record import record, record_pointwise
-from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.autograd.tensor import Tensor, new, wrap
 from disttorch.autograd.views import make_view
 from disttorch.backends import backend_of
 from disttorch.core import dtypes
@@ -71,8 +72,13 @@ def unary(*, float_result: bool = False, name: str = "", grad_name: str = "") ->
     return decorate
 
 
-def binary(*, float_result: bool = False, name: str = "", grad_name: str = "") -> Decorator:
-    """Make a pointwise function of two tensors or numbers, with PyTorch's promotion and broadcasting."""
+def binary(
+    *, float_result: bool = False, name: str = "", grad_name: str = "", ufunc: Callable[..., Any] | None = None
+) -> Decorator:
+    """Make a pointwise function of two tensors or numbers, with PyTorch's promotion and broadcasting.
+
+    `ufunc` is the NumPy function where the kernel does nothing but call it: the CPU then calls it directly.
+    """
 
     def decorate(kernel: Kernel) -> Any:
         op = Operator(kernel, 2, name=name, grad_name=grad_name)
@@ -93,10 +99,21 @@ def binary(*, float_result: bool = False, name: str = "", grad_name: str = "") -
             else:
                 return promoted(input, other, out)
             try:
-                y = kernel(np if type(a) is ndarray else backend_of(a).namespace, a, b)
+                if type(a) is ndarray:
+                    y = ufunc(a, b) if ufunc is not None else kernel(np, a, b)
+                    if type(y) is not ndarray:
+                        y = np.asarray(y)
+                else:
+                    y = kernel(backend_of(a).namespace, a, b)
             except ValueError:
                 raise broadcast_error(a, b) from None
-            result = wrap(y if type(y) is type(a) else np.asarray(y))
+            result = new(Tensor)  # `wrap`, written out
+            result._a = y
+            result._requires_grad = False
+            result._edge = result._grad = result._view = None
+            result._counter = [0]
+            if inference_threads and _mode.inference:
+                result._counter = None
             if (tracked or input._requires_grad or input._view is not None) and op.rules and _mode.enabled:
                 record_pointwise(op, input, other, result)
             return result if out is None else write_out(out, result, label)

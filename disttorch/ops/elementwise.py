@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from disttorch.autograd.tensor import Tensor
 from disttorch.core.dtypes import from_numpy_dtype
 from disttorch.core.promotion import result_dtype
@@ -21,7 +19,7 @@ from disttorch.ops.registry import both, traced
 # -- arithmetic ---------------------------------------------------------------------------------------------------
 
 
-@binary(name="add")
+@binary(name="add", ufunc=np.add)
 def _add(xp, x, y, out=None):
     return xp.add(x, y, out)
 
@@ -38,12 +36,13 @@ def _(F, g):
 
 @binary(name="sub")
 def _sub(xp, x, y, out=None):
-    if any([getattr(operand, "dtype", None) == np.dtype(bool) for operand in (x, y)]):
+    try:
+        return xp.subtract(x, y, out)
+    except TypeError:
         raise RuntimeError(
             "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
             "instead."
-        )
-    return xp.subtract(x, y, out)
+        ) from None
 
 
 @_sub.vjp("x")
@@ -87,7 +86,7 @@ def rsub(input: Tensor, other: Any, *, alpha: complex = 1) -> Tensor:
     return traced.sub(other, scaled(other, input, alpha))
 
 
-@binary()
+@binary(ufunc=np.multiply)
 def mul(xp, x, y, out=None):
     """Return the product of each pair of elements."""
     return xp.multiply(x, y, out)
@@ -103,7 +102,7 @@ def _(F, g, x):
     return g * F.conj(x)
 
 
-@binary(float_result=True, name="true_divide", grad_name="DivBackward0")
+@binary(float_result=True, name="true_divide", grad_name="DivBackward0", ufunc=np.true_divide)
 def true_divide(xp, x, y, out=None):
     """Return the quotient of each pair of elements, a floating-point number."""
     return xp.true_divide(x, y, out)

@@ -14,7 +14,7 @@ from disttorch.backends import backend_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import expand, wrap_dim
+from disttorch.ops.shape import expand, row_major, wrap_dim
 from disttorch.ops.write import before_write, inplace, store, type_label, write_directly, write_out
 
 # -- filling and copying ------------------------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def zero_(input: Tensor) -> Tensor:
 
 @operator(1, name="index", grad_name="IndexBackward0")
 def _index(xp, x, index):
-    return x[index]
+    return row_major(x[index])
 
 
 @_index.vjp
@@ -466,7 +466,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
         filler = traced.cast(value, input._a.dtype)
     else:
         filler = wrap(number_as(value, input._a.dtype))
-    return traced.select_by(mask, filler, input)
+    return traced.select_by(mask, filler, input if input._a.flags.c_contiguous else traced.clone(input, True))
 
 
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
@@ -477,7 +477,7 @@ def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
         return (wrap(np.zeros(count, np.int64)),) if as_tuple else wrap(np.zeros((count, 0), np.int64))
     found = xp.nonzero(input._a)
     if as_tuple:
-        return tuple(wrap(f.astype(np.int64, copy=False)) for f in found)
+        return tuple(wrap(row_major(f.astype(np.int64, copy=False))) for f in found)
     return wrap(xp.stack(found, 1).astype(np.int64, copy=False))
 
 

@@ -11,13 +11,13 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.core.promotion import result_dtype
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import cut, expand, reshape, sizes_of, wrap_dim
+from disttorch.ops.shape import copy_order, cut, expand, reshape, row_major, sizes_of, wrap_dim
 from disttorch.ops.write import write_out
 
 
 @operator(1, name="clone")
 def _clone(xp, x, contiguous):
-    return x.copy(order="C" if contiguous else "K")
+    return x.copy(order="C" if contiguous else copy_order(x))
 
 
 @_clone.vjp
@@ -42,7 +42,7 @@ def _cast(xp, x, numpy_dtype):
     if x.dtype.kind == "f" and numpy_dtype.kind in "iu":
         with np.errstate(invalid="ignore"):
             return x.astype(numpy_dtype)
-    return x.astype(numpy_dtype)
+    return x.astype(numpy_dtype, order=copy_order(x))
 
 
 @_cast.vjp
@@ -53,7 +53,7 @@ def _(F, g):
 @operator(None, name="cat")
 def _cat(xp, tensors, dim, lengths):
     """Join along `dim`; `lengths` are the tensors' sizes along it, by which the derivative cuts."""
-    return xp.concatenate(tensors, dim)
+    return row_major(xp.concatenate(tensors, dim))
 
 
 @_cat.vjp
@@ -99,7 +99,7 @@ def _check_joined(tensors: Sequence[Tensor], dim: int) -> None:
 
 @operator(None, name="stack")
 def _stack(xp, tensors, dim):
-    return xp.stack(tensors, dim)
+    return row_major(xp.stack(tensors, dim))
 
 
 @_stack.vjp

@@ -13,7 +13,7 @@ from disttorch.core import dtypes
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.elementwise import maximum, minimum
 from disttorch.ops.registry import raw, traced
-from disttorch.ops.shape import wrap_dim
+from disttorch.ops.shape import row_major, wrap_dim
 from disttorch.ops.write import write_out
 
 Dims = int | Sequence[int] | None
@@ -47,8 +47,8 @@ def spread(F: Any, g: Any, dims: tuple[int, ...], keepdim: bool) -> Any:
 @operator(1, name="sum")
 def _sum(xp, x, dims, keepdim):
     if x.dtype.itemsize == 2 and x.dtype.kind not in "iu":
-        return xp.add.reduce(x, dims, np.float32, None, keepdim).astype(x.dtype)
-    return xp.add.reduce(x, dims, x.dtype, None, keepdim) if xp is np else x.sum(dims, keepdims=keepdim)
+        return row_major(xp.add.reduce(x, dims, np.float32, None, keepdim).astype(x.dtype))
+    return row_major(xp.add.reduce(x, dims, x.dtype, None, keepdim) if xp is np else x.sum(dims, keepdims=keepdim))
 
 
 @_sum.vjp
@@ -117,7 +117,7 @@ def _name(tensor: Tensor) -> str:
 
 @operator(1, name="prod")
 def _prod(xp, x, dims, keepdim):
-    return x.prod(dims, dtype=x.dtype, keepdims=keepdim)
+    return row_major(x.prod(dims, dtype=x.dtype, keepdims=keepdim))
 
 
 @_prod.vjp
@@ -165,7 +165,7 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype:
 
 @operator(1, name="cumsum")
 def _cumsum(xp, x, dim):
-    return xp.cumsum(x, dim, dtype=x.dtype) if x.ndim else x.copy()
+    return row_major(xp.cumsum(x, dim, dtype=x.dtype)) if x.ndim else x.copy()
 
 
 @_cumsum.vjp
@@ -207,7 +207,7 @@ def std(
 
 @operator(1, name="vector_norm", grad_name="LinalgVectorNormBackward0")
 def _vector_norm(xp, x, p, dims, keepdim):
-    size = xp.absolute(x)
+    size = row_major(xp.absolute(x))
     if x.dtype.itemsize == 2:
         return raw.vector_norm(size.astype(np.float32), p, dims, keepdim).astype(x.dtype)
     if p == 2:
@@ -258,6 +258,7 @@ def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 
 @operator(1, name="logsumexp")
 def _logsumexp(xp, x, dims, keepdim):
+    x = row_major(x)
     top = x.max(dims, keepdims=True) if x.size else xp.zeros((), x.dtype)
     top = xp.where(xp.isfinite(top), top, 0)
     total = xp.log(xp.exp(x - top).sum(dims, keepdims=True)) + top
@@ -286,7 +287,7 @@ class MaxResult(NamedTuple):
 
 @operator(1, name="extreme", grad_name="MaxBackward1")
 def _extreme(xp, x, largest, dims, keepdim):
-    return x.max(dims, keepdims=keepdim) if largest else x.min(dims, keepdims=keepdim)
+    return row_major(x.max(dims, keepdims=keepdim) if largest else x.min(dims, keepdims=keepdim))
 
 
 @_extreme.vjp

@@ -139,7 +139,8 @@ class Operator:
             saved = saved_values(node, as_arrays=not create_graph)
             if create_graph:
                 saved = [
-                    v if s >= 0 else self._output(node, e, -1 - s) for v, e, s in zip(saved, node.saved or (), self.slots)
+                    v if s >= 0 else self._output(node, e, -1 - s)
+                    for v, e, s in zip(saved, node.saved or (), self.slots)
                 ]
         F = traced if create_graph else raw
         if self.joint:

@@ -50,6 +50,16 @@ def infer_shape(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
     return shape
 
 
+def row_major(a: Any) -> Any:
+    """Return the array, copied if its elements are not in row-major order, as PyTorch's kernels leave them."""
+    return a if a.flags.c_contiguous else a.copy(order="C")
+
+
+def copy_order(a: Any) -> str:
+    """Return the order in which a copy keeps the array's layout; an expanded array's copy is in row-major order."""
+    return "C" if 0 in a.strides else "K"
+
+
 # -- views --------------------------------------------------------------------------------------------------------
 
 

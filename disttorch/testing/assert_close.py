@@ -30,7 +30,7 @@ class _Rules:
     check_stride: bool
 
 
-class _Mismatch(Exception):
+class _MismatchError(Exception):
     """A difference, with the path to where it is."""
 
     def __init__(self, message: str, path: tuple[Any, ...] = ()) -> None:
@@ -61,9 +61,7 @@ def assert_close(
     """
     if (rtol is None) != (atol is None):
         missing = "atol" if atol is None else "rtol"
-        raise ValueError(
-            f"Both 'rtol' and 'atol' must be either specified or omitted, but got no {missing}."
-        )
+        raise ValueError(f"Both 'rtol' and 'atol' must be either specified or omitted, but got no {missing}.")
     if not allow_subclasses and type(actual) is not type(expected):
         raise TypeError(
             f"expected inputs of one type with allow_subclasses=False, got {type(actual)} and {type(expected)}"
@@ -71,7 +69,7 @@ def assert_close(
     rules = _Rules(rtol, atol, equal_nan, check_device, check_dtype, check_stride)
     try:
         _compare(actual, expected, rules, ())
-    except _Mismatch as found:
+    except _MismatchError as found:
         place = "".join(f"[{key!r}]" for key in found.path)
         text = found.message + (f"\n\nThe failure occurred for item {place}" if place else "")
         raise AssertionError(_message(msg, text)) from None
@@ -99,16 +97,14 @@ def _compare(actual: Any, expected: Any, rules: _Rules, path: tuple[Any, ...]) -
     elif actual is None or expected is None:
         if actual is not expected:
             shown = actual if expected is None else expected
-            raise _Mismatch(f"None mismatch: {shown} is not None", path)
+            raise _MismatchError(f"None mismatch: {shown} is not None", path)
     elif _is_bool(actual) and _is_bool(expected):
         if bool(actual) is not bool(expected):
-            raise _Mismatch(f"Booleans mismatch: {bool(actual)} is not {bool(expected)}", path)
+            raise _MismatchError(f"Booleans mismatch: {bool(actual)} is not {bool(expected)}", path)
     elif _is_number(actual) and _is_number(expected):
         _compare_numbers(actual, expected, rules, path)
     else:
-        raise TypeError(
-            f"No comparison pair was able to handle inputs of type {type(actual)} and {type(expected)}."
-        )
+        raise TypeError(f"No comparison pair was able to handle inputs of type {type(actual)} and {type(expected)}.")
 
 
 def _is_bool(value: Any) -> bool:
@@ -121,9 +117,7 @@ def _is_number(value: Any) -> bool:
 
 def _compare_sequences(actual: Any, expected: Any, rules: _Rules, path: tuple[Any, ...]) -> None:
     if len(actual) != len(expected):
-        raise _Mismatch(
-            f"The length of the sequences mismatch: {len(actual)} != {len(expected)}", path
-        )
+        raise _MismatchError(f"The length of the sequences mismatch: {len(actual)} != {len(expected)}", path)
     for k, (a, e) in enumerate(zip(actual, expected)):
         _compare(a, e, rules, (*path, k))
 
@@ -131,7 +125,7 @@ def _compare_sequences(actual: Any, expected: Any, rules: _Rules, path: tuple[An
 def _compare_mappings(actual: Any, expected: Any, rules: _Rules, path: tuple[Any, ...]) -> None:
     missing, additional = expected.keys() - actual.keys(), actual.keys() - expected.keys()
     if missing or additional:
-        raise _Mismatch(
+        raise _MismatchError(
             "The keys of the mappings do not match:\n"
             f"Missing keys in the actual mapping: {sorted(missing)}\n"
             f"Additional keys in the actual mapping: {sorted(additional)}",
@@ -143,14 +137,10 @@ def _compare_mappings(actual: Any, expected: Any, rules: _Rules, path: tuple[Any
 
 def _check_equal(name: str, actual: Any, expected: Any, path: tuple[Any, ...]) -> None:
     if actual != expected:
-        raise _Mismatch(
-            f"The values for attribute '{name}' do not match: {actual} != {expected}.", path
-        )
+        raise _MismatchError(f"The values for attribute '{name}' do not match: {actual} != {expected}.", path)
 
 
-def _compare_tensors(
-    actual: Tensor, expected: Tensor, rules: _Rules, path: tuple[Any, ...]
-) -> None:
+def _compare_tensors(actual: Tensor, expected: Tensor, rules: _Rules, path: tuple[Any, ...]) -> None:
     _check_equal("shape", actual.shape, expected.shape, path)
     if rules.check_device:
         _check_equal("device", actual.device, expected.device, path)
@@ -162,9 +152,7 @@ def _compare_tensors(
     _compare_elements(actual.cpu()._a, expected.cpu()._a, tolerances, rules.equal_nan, path)
 
 
-def _compare_arrays(
-    actual: np.ndarray, expected: np.ndarray, rules: _Rules, path: tuple[Any, ...]
-) -> None:
+def _compare_arrays(actual: np.ndarray, expected: np.ndarray, rules: _Rules, path: tuple[Any, ...]) -> None:
     have, want = (dtypes.from_numpy_dtype(a.dtype) for a in (actual, expected))
     _check_equal("shape", actual.shape, expected.shape, path)
     if rules.check_dtype:
@@ -205,17 +193,15 @@ def _compare_elements(
         distance = np.asarray(np.where(close, 0, np.abs(a - e)))
         relative = np.asarray(np.where(close, 0, np.abs(a - e) / np.abs(e)))
     if not a.ndim:
-        detail = f"Expected {e.item()} but got {a.item()}.\n" + _distances(
-            distance.item(), relative.item(), rtol, atol
-        )
-        raise _Mismatch(_heading("Scalars", rtol, atol) + detail, path)
+        detail = f"Expected {e.item()} but got {a.item()}.\n" + _distances(distance.item(), relative.item(), rtol, atol)
+        raise _MismatchError(_heading("Scalars", rtol, atol) + detail, path)
     wrong = int((~close).sum())
     lines = [f"Mismatched elements: {wrong} / {a.size} ({wrong / a.size:.1%})"]
     for name, amount, allowed in (("absolute", distance, atol), ("relative", relative, rtol)):
         at = tuple(int(i) for i in np.unravel_index(int(amount.argmax()), amount.shape))
         limit = f" (up to {allowed} allowed)" if rtol or atol else ""
         lines.append(f"Greatest {name} difference: {amount[at].item()} at index {at}{limit}")
-    raise _Mismatch(_heading("Tensor-likes", rtol, atol) + "\n".join(lines), path)
+    raise _MismatchError(_heading("Tensor-likes", rtol, atol) + "\n".join(lines), path)
 
 
 def _heading(what: str, rtol: float, atol: float) -> str:
@@ -229,7 +215,7 @@ def _distances(absolute: float, relative: float, rtol: float, atol: float) -> st
 
 def _compare_numbers(actual: Any, expected: Any, rules: _Rules, path: tuple[Any, ...]) -> None:
     if rules.check_dtype and type(actual) is not type(expected):
-        raise _Mismatch(f"The (d)types do not match: {type(actual)} != {type(expected)}.", path)
+        raise _MismatchError(f"The (d)types do not match: {type(actual)} != {type(expected)}.", path)
     kinds = [
         dtypes.complex128 if isinstance(v, (complex, np.complexfloating))
         else dtypes.float64 if isinstance(v, (float, np.floating))

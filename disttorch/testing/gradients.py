@@ -12,6 +12,7 @@ import disttorch
 from disttorch.autograd.engine import backward, grad
 from disttorch.autograd.gradcheck import gradcheck, gradgradcheck
 from disttorch.autograd.tensor import Tensor
+from disttorch.testing.assert_close import assert_close
 from disttorch.testing.sample import Sample
 
 
@@ -66,7 +67,7 @@ def check_orders_agree(sample: Sample, dtype: Any = np.float64) -> None:
         assert (a is None) == (b is None), f"input {k} has a gradient at one order only"
         if a is not None and b is not None:
             assert not a.requires_grad, f"the plain gradient of input {k} is recorded"
-            disttorch.testing.assert_close(b.detach(), a, rtol=1e-9, atol=1e-11, equal_nan=True)
+            assert_close(b.detach(), a, rtol=1e-9, atol=1e-11, equal_nan=True)
 
 
 def check_memory_is_separate(sample: Sample) -> None:
@@ -82,7 +83,7 @@ def check_memory_is_separate(sample: Sample) -> None:
     for a, b in itertools.chain(itertools.combinations(found, 2), itertools.product(found, held)):
         assert not np.shares_memory(a._a, b._a), "two tensors of the user share memory"
     for tensor, kept in zip((*leaves, *ys, *weights), before):
-        disttorch.testing.assert_close(tensor.detach(), kept.detach(), rtol=0, atol=0, equal_nan=True)
+        assert_close(tensor.detach(), kept.detach(), rtol=0, atol=0, equal_nan=True)
     for a in found:
         assert a._a.flags.writeable, "a gradient cannot be changed in place"
 

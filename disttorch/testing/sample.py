@@ -87,9 +87,7 @@ class Sample:
     order: int = 2
 
     def __str__(self) -> str:
-        shapes = "-".join(
-            "x".join(map(str, i.shape)) + i.layout[0].replace("p", "") for i in self.inputs
-        )
+        shapes = "-".join("x".join(map(str, i.shape)) + i.layout[0].replace("p", "") for i in self.inputs)
         return f"{self.name}-{shapes}"
 
     def arrays(self, dtype: Any = np.float64) -> list[np.ndarray]:
@@ -106,29 +104,27 @@ def _function(t: Any, name: str) -> Any:
     return getattr(t, name, None) or getattr(functional(t), name)
 
 
-def A(*shape: int, layout: str = "plain") -> Input:
+def A(*shape: int, layout: str = "plain") -> Input:  # noqa: N802
     """Return an operand with elements of both signs."""
     return Input(shape, "any", layout)
 
 
-def P(*shape: int) -> Input:
+def P(*shape: int) -> Input:  # noqa: N802
     """Return an operand with positive elements."""
     return Input(shape, "positive")
 
 
-def Index(n: int, *shape: int) -> Input:
+def Index(n: int, *shape: int) -> Input:  # noqa: N802
     """Return an index operand with elements below n."""
     return Input(shape, f"index {n}")
 
 
-def Mask(*shape: int) -> Input:
+def Mask(*shape: int) -> Input:  # noqa: N802
     """Return a bool operand."""
     return Input(shape, "bool")
 
 
-def one(
-    name: str, call: Any, *inputs: Input, covers: str | None = None, **options: Any
-) -> Iterator[Sample]:
+def one(name: str, call: Any, *inputs: Input, covers: str | None = None, **options: Any) -> Iterator[Sample]:
     """Yield one sample; `covers` lists operators, the one called `name` unless given."""
     yield Sample(name, call, inputs, tuple((name if covers is None else covers).split()), **options)
 
@@ -187,9 +183,7 @@ def pairwise(
     yield from one(name, with_number, Input((2, 3), first), expected=expected_with_number, **options)
 
 
-def method(
-    name: str, call: Any, *inputs: Input, covers: str | None = None, **options: Any
-) -> Iterator[Sample]:
+def method(name: str, call: Any, *inputs: Input, covers: str | None = None, **options: Any) -> Iterator[Sample]:
     """Yield the sample for its first operand as it is and with its dimensions in reverse order."""
     yield from one(name, call, *inputs, covers=covers, **options)
     first = inputs[0]

@@ -182,7 +182,7 @@ def test_grad_leaves_dot_grad_alone() -> None:
 def test_grad_of_an_unused_input() -> None:
     x, unused = leaf(1.0), leaf(5.0)
     y = (x * 2).sum()
-    with pytest.raises(RuntimeError, match="appears to not have been used in the graph. Set allow_unused=True"):
+    with pytest.raises(RuntimeError, match=r"appears to not have been used in the graph. Set allow_unused=True"):
         torch.autograd.grad(y, [x, unused], retain_graph=True)
     assert torch.autograd.grad(y, [x, unused], allow_unused=True, retain_graph=True)[1] is None
     assert torch.autograd.grad(y, [x, unused], materialize_grads=True)[1].tolist() == [0.0]

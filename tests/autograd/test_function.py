@@ -241,7 +241,9 @@ def test_once_differentiable_refuses_a_second_derivative() -> None:
     assert x.grad.item() == 6.0
     weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(Square.apply(x), x, weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="trying to differentiate twice a function that was marked with @once_differentiable"):
+    with pytest.raises(
+        RuntimeError, match="trying to differentiate twice a function that was marked with @once_differentiable"
+    ):
         first.backward()
 
 
@@ -268,7 +270,9 @@ def test_a_wrong_number_of_gradients() -> None:
         def backward(ctx: Any, g: Any) -> Any:
             return g
 
-    with pytest.raises(RuntimeError, match=r"BadBackward returned an incorrect number of gradients \(expected 2, got 1\)"):
+    with pytest.raises(
+        RuntimeError, match=r"BadBackward returned an incorrect number of gradients \(expected 2, got 1\)"
+    ):
         Bad.apply(leaf(1.0), leaf(1.0)).backward()
 
 
@@ -297,7 +301,10 @@ def test_a_gradient_of_a_wrong_shape() -> None:
         def backward(ctx: Any, g: Any) -> Any:
             return torch.ones(3, dtype=torch.float64)
 
-    with pytest.raises(RuntimeError, match=r"WrongBackward returned an invalid gradient at index 0 - got \[3\] but expected shape compatible with \[2\]"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"WrongBackward returned an invalid gradient at index 0 - got \[3\] but expected shape compatible with \[2\]",
+    ):
         Wrong.apply(leaf(1.0, 2.0)).sum().backward()
 
 

@@ -204,7 +204,27 @@ def test_in_place_forms_of_two_operands(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "neg_ reciprocal_ square_ sqrt_ rsqrt_ exp_ expm1_ log_ log1p_ sin_ cos_ tan_ atan_ tanh_ sigmoid_ abs_ sinh_ cosh_ relu_".split(),
+    [
+        "neg_",
+        "reciprocal_",
+        "square_",
+        "sqrt_",
+        "rsqrt_",
+        "exp_",
+        "expm1_",
+        "log_",
+        "log1p_",
+        "sin_",
+        "cos_",
+        "tan_",
+        "atan_",
+        "tanh_",
+        "sigmoid_",
+        "abs_",
+        "sinh_",
+        "cosh_",
+        "relu_",
+    ],
 )
 def test_in_place_forms_of_one_operand(name: str) -> None:
     check(lambda x: getattr(x.abs() + 0.1, name)(), leaf(3))
@@ -242,14 +262,20 @@ def test_a_saved_value_that_changes_is_noticed(change: str) -> None:
     h = base[:2] if change == "base" else base
     y = h.sin()
     {"value": h, "view": h[1:], "detached": h.detach(), "base": base}[change].add_(1)
-    with pytest.raises(RuntimeError, match=r"modified by an inplace operation: \[torch.DoubleTensor .*is at version 1; expected version 0 instead"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"modified by an inplace operation: \[torch.DoubleTensor .*is at version 1; expected version 0 instead",
+    ):
         y.sum().backward()
 
 
 def test_a_changed_output_is_noticed() -> None:
     y = leaf(3).exp()
     y.add_(1)
-    with pytest.raises(RuntimeError, match=r"\[torch.DoubleTensor \[3\]\], which is output 0 of ExpBackward0, is at version 1; expected version 0"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"\[torch.DoubleTensor \[3\]\], which is output 0 of ExpBackward0, is at version 1; expected version 0",
+    ):
         y.sum().backward()
 
 
@@ -277,9 +303,13 @@ def test_a_change_under_no_grad_is_noticed_too() -> None:
 def test_a_leaf_that_requires_grad_is_not_changed() -> None:
     x = leaf(3)
     for change in (lambda: x.add_(1), lambda: x.zero_(), lambda: x.__setitem__(0, 1.0), lambda: x.copy_(x.detach())):
-        with pytest.raises(RuntimeError, match="leaf Variable that requires grad.* is being used in an in-place operation"):
+        with pytest.raises(
+            RuntimeError, match=r"leaf Variable that requires grad.* is being used in an in-place operation"
+        ):
             change()
-    with pytest.raises(RuntimeError, match=r"a view of a leaf Variable that requires grad is being used in an in-place operation\."):
+    with pytest.raises(
+        RuntimeError, match=r"a view of a leaf Variable that requires grad is being used in an in-place operation\."
+    ):
         x[1:].mul_(2)
     assert x._version == 0
     with torch.no_grad():
@@ -305,13 +335,17 @@ def test_a_view_made_in_no_grad_is_not_changed_outside() -> None:
     with torch.no_grad():
         v = h[1:]
         v.mul_(2)
-    with pytest.raises(RuntimeError, match="A view was created in no_grad mode and is being modified inplace with grad mode enabled"):
+    with pytest.raises(
+        RuntimeError, match="A view was created in no_grad mode and is being modified inplace with grad mode enabled"
+    ):
         v.mul_(2)
 
 
 def test_an_expanded_tensor_is_not_written() -> None:
     x = torch.zeros(1, 2).expand(3, 2)
-    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory location"):
+    with pytest.raises(
+        RuntimeError, match="more than one element of the written-to tensor refers to a single memory location"
+    ):
         x.add_(torch.ones(3, 2))
 
 

@@ -180,7 +180,9 @@ def test_anomaly_mode_names_the_forward_line() -> None:
     x = leaf(-1.0)
     with torch.autograd.detect_anomaly():
         y = (x.sqrt() * 0).sum()  # the line to be named
-        with pytest.raises(RuntimeError, match=r"Function 'SqrtBackward0' returned nan values in its 0th output") as caught:
+        with pytest.raises(
+            RuntimeError, match=r"Function 'SqrtBackward0' returned nan values in its 0th output"
+        ) as caught:
             y.backward()
     assert "test_modes.py" in str(caught.value)
     assert "# the line to be named" in str(caught.value)

@@ -13,7 +13,14 @@ import disttorch as torch
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [(("cpu",), "cpu"), (("cuda",), "cuda"), (("cuda:1",), "cuda:1"), (("cuda", 2), "cuda:2"), ((3,), "cuda:3"), (("cpu", 0), "cpu:0")],
+    [
+        (("cpu",), "cpu"),
+        (("cuda",), "cuda"),
+        (("cuda:1",), "cuda:1"),
+        (("cuda", 2), "cuda:2"),
+        ((3,), "cuda:3"),
+        (("cpu", 0), "cpu:0"),
+    ],
 )
 def test_spellings(arguments: Any, text: str) -> None:
     d = torch.device(*arguments)
@@ -35,7 +42,9 @@ def test_attributes_and_repr() -> None:
 
 @pytest.mark.parametrize("text", ["gpu", "cuda:x", "cuda:-1", "", "cpu:0:1"])
 def test_what_names_no_device(text: str) -> None:
-    with pytest.raises(RuntimeError, match=r"(Invalid device string|Expected one of .* device type at start of device string)"):
+    with pytest.raises(
+        RuntimeError, match=r"(Invalid device string|Expected one of .* device type at start of device string)"
+    ):
         torch.device(text)
 
 

@@ -13,7 +13,7 @@ import disttorch
 import disttorch.utils.data
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore:This DataLoader will create")]
 
 PACKAGES = (disttorch, torch)
 SEEDS = (0, 7, 123456789012)

@@ -97,6 +97,7 @@ def check(sample: Sample, dtype: str) -> None:
         assert_same(y, z, dtype)
         if isinstance(z, torch.Tensor):
             assert y.requires_grad == z.requires_grad
+            assert y.is_contiguous() or not z.is_contiguous(), "contiguous in PyTorch, so that view() works on it"
             if sample.name in VIEWS:
                 check_view(y, z)
     if not leaves:

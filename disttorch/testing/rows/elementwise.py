@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.ops.registry import traced
-from disttorch.testing.sample import A, Index, Input, Mask, P, Sample, method, one, pairwise, pointwise
+from disttorch.testing.sample import A, Input, P, Sample, method, one, pairwise, pointwise
 
 _UNARY_COMPLEX = {
     "neg": (np.negative, "any"), "reciprocal": (np.reciprocal, "positive"), "square": (np.square, "any"),
@@ -42,7 +42,9 @@ def samples() -> Iterator[Sample]:
     ):
         yield from pointwise(name, expected)
     yield from pointwise("conj", np.conj, complex=True, covers="")
-    yield from one("conj_physical", lambda t, x: traced.conj_physical(x), A(2, 3), expected=np.conj, complex=True, internal=True)
+    yield from one(
+        "conj_physical", lambda t, x: traced.conj_physical(x), A(2, 3), expected=np.conj, complex=True, internal=True
+    )
     yield from one("round", lambda t, x: t.round(x, decimals=1), A(3, 4))
     yield from _binary_samples()
     yield from _power_samples()
@@ -64,12 +66,8 @@ def _binary_samples() -> Iterator[Sample]:
     yield from one("rsub", lambda t, x, y: t.rsub(x, y), A(3), A(2, 3), covers="sub")
     yield from one("rsub", lambda t, x: 1.5 - x, A(3), covers="sub", expected=lambda x: 1.5 - x)
     yield from one("div", lambda t, x: 1.5 / x, P(3), covers="true_divide", complex=True)
-    yield from one(
-        "add", lambda t, x, y: t.add(x, y, alpha=3), A(2, 3), A(3), expected=lambda x, y: x + 3 * y
-    )
-    yield from one(
-        "sub", lambda t, x, y: t.sub(x, y, alpha=3), A(2, 3), A(3), expected=lambda x, y: x - 3 * y
-    )
+    yield from one("add", lambda t, x, y: t.add(x, y, alpha=3), A(2, 3), A(3), expected=lambda x, y: x + 3 * y)
+    yield from one("sub", lambda t, x, y: t.sub(x, y, alpha=3), A(2, 3), A(3), expected=lambda x, y: x - 3 * y)
     for mode, covers in (("trunc", "trunc_divide"), ("floor", "floor_divide")):
         yield from one(
             "div",

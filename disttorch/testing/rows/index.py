@@ -44,7 +44,12 @@ def _along_a_dimension() -> Iterator[Sample]:
         n = 3 if dim == 0 else 4
         yield from method("gather", lambda t, x, i, d=dim: t.gather(x, d, i), A(3, 4), Index(n, *shape), **_BOTH)
         yield from method(
-            "scatter_add", lambda t, x, i, y, d=dim: t.scatter_add(x, d, i, y), A(3, 4), Index(n, *shape), A(3, 5), **_BOTH
+            "scatter_add",
+            lambda t, x, i, y, d=dim: t.scatter_add(x, d, i, y),
+            A(3, 4),
+            Index(n, *shape),
+            A(3, 5),
+            **_BOTH,
         )
     yield from one("gather", lambda t, x, i: t.gather(x, 0, i), A(), Index(1))
     yield from one("gather", lambda t, x, i: t.gather(x, 0, i), A(3), Index(3, 5))
@@ -65,17 +70,32 @@ def _along_a_dimension() -> Iterator[Sample]:
 
 
 def _adding() -> Iterator[Sample]:
-    yield from method("index_add", lambda t, x, i, y: t.index_add(x, 0, i, y), A(3, 2), Index(3, 4), A(4, 2), covers="index_put", **_BOTH)
+    yield from method(
+        "index_add",
+        lambda t, x, i, y: t.index_add(x, 0, i, y),
+        A(3, 2),
+        Index(3, 4),
+        A(4, 2),
+        covers="index_put",
+        **_BOTH,
+    )
     yield from one(
-        "index_add", lambda t, x, i, y: t.index_add(x, 1, i, y, alpha=2), A(3, 2), Index(2, 4), A(3, 4), covers="index_put"
+        "index_add",
+        lambda t, x, i, y: t.index_add(x, 1, i, y, alpha=2),
+        A(3, 2),
+        Index(2, 4),
+        A(3, 4),
+        covers="index_put",
     )
     for add in (False, True):
         yield from method(
-            "index_put", lambda t, x, y, a=add: t.index_put(x, (t.tensor([0, 2]), t.tensor([1, 1])), y, a), A(3, 2), A(2), **_BOTH
+            "index_put",
+            lambda t, x, y, a=add: t.index_put(x, (t.tensor([0, 2]), t.tensor([1, 1])), y, a),
+            A(3, 2),
+            A(2),
+            **_BOTH,
         )
-        yield from one(
-            "index_put", lambda t, x, y, a=add: t.index_put(x, (t.tensor([0, 2]),), y, a), A(3, 2), A(2)
-        )
+        yield from one("index_put", lambda t, x, y, a=add: t.index_put(x, (t.tensor([0, 2]),), y, a), A(3, 2), A(2))
     yield from one("index_put", lambda t, x, i, y: t.index_put(x, (i,), y, True), A(3, 2), Index(3, 5), A(5, 1))
 
 
@@ -83,7 +103,9 @@ def _masks() -> Iterator[Sample]:
     yield from method("masked_select", lambda t, x, m: t.masked_select(x, m), A(3, 4), Mask(4), covers="index", **_BOTH)
     yield from one("masked_select", lambda t, x, m: t.masked_select(x, m), A(3, 1), Mask(3, 4), covers="index")
     yield from method("masked_fill", lambda t, x, m: t.masked_fill(x, m, 2.5), A(3, 4), Mask(3, 4), covers="select_by")
-    yield from one("masked_fill", lambda t, x, m: t.masked_fill(x, m, -1.0), A(3, 4), Mask(3, 1), covers="select_by", **_BOTH)
+    yield from one(
+        "masked_fill", lambda t, x, m: t.masked_fill(x, m, -1.0), A(3, 4), Mask(3, 1), covers="select_by", **_BOTH
+    )
     yield from one("masked_fill", lambda t, x, m, v: t.masked_fill(x, m, v), A(3, 4), Mask(4), A(), covers="select_by")
     yield from one("nonzero", lambda t, m: t.nonzero(m), Mask(3, 4), covers="", differentiable=False)
     yield from one("nonzero", lambda t, m: t.nonzero(m, as_tuple=True), Mask(3, 4), covers="", differentiable=False)

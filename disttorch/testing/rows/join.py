@@ -23,7 +23,11 @@ def samples() -> Iterator[Sample]:
     yield from _joins()
     yield from _repeats()
     yield from one(
-        "scale_by", lambda t, x: traced.scale_by(x, np.asarray([0.0, 2.0, 2.0], x._a.dtype)), A(2, 3), internal=True, **_BOTH
+        "scale_by",
+        lambda t, x: traced.scale_by(x, np.asarray([0.0, 2.0, 2.0], x._a.dtype)),
+        A(2, 3),
+        internal=True,
+        **_BOTH,
     )
 
 
@@ -32,8 +36,12 @@ def _joins() -> Iterator[Sample]:
         return lambda t, *xs: getattr(t, name)(xs, dim)
 
     for dim in (0, 1, -1):
-        yield from method("cat", join("cat", dim), A(2, 3), A(2, 3), expected=lambda *xs, d=dim: np.concatenate(xs, d), **_BOTH)
-        yield from method("stack", join("stack", dim), A(2, 3), A(2, 3), expected=lambda *xs, d=dim: np.stack(xs, d), **_BOTH)
+        yield from method(
+            "cat", join("cat", dim), A(2, 3), A(2, 3), expected=lambda *xs, d=dim: np.concatenate(xs, d), **_BOTH
+        )
+        yield from method(
+            "stack", join("stack", dim), A(2, 3), A(2, 3), expected=lambda *xs, d=dim: np.stack(xs, d), **_BOTH
+        )
     yield from one("cat", join("cat", 1), A(2, 3), A(2, 0), A(2, 1), expected=lambda *xs: np.concatenate(xs, 1))
     yield from one("cat", join("cat", 0), A(2, 3), A(0))
     yield from one("cat", lambda t, x: t.cat([x, x, x]), A(2, 3), expected=lambda x: np.concatenate([x] * 3))
@@ -42,14 +50,26 @@ def _joins() -> Iterator[Sample]:
 
 def _repeats() -> Iterator[Sample]:
     for times in ((2, 3), (2, 1, 2), (1, 1), (0, 2)):
-        yield from method("repeat", lambda t, x, n=times: x.repeat(n), A(2, 3), covers="expand", expected=lambda x, n=times: np.tile(x, n))
+        yield from method(
+            "repeat",
+            lambda t, x, n=times: x.repeat(n),
+            A(2, 3),
+            covers="expand",
+            expected=lambda x, n=times: np.tile(x, n),
+        )
     yield from one("repeat", lambda t, x: x.repeat(3), A(), covers="expand")
     for dims in ((0,), (1,), (0, 1), (-1,)):
-        yield from method("flip", lambda t, x, d=dims: t.flip(x, d), A(2, 3), expected=lambda x, d=dims: np.flip(x, d), **_BOTH)
+        yield from method(
+            "flip", lambda t, x, d=dims: t.flip(x, d), A(2, 3), expected=lambda x, d=dims: np.flip(x, d), **_BOTH
+        )
     for name, function in (("triu", np.triu), ("tril", np.tril)):
         for k in (0, 1, -1):
             yield from method(
-                name, lambda t, x, n=name, k=k: getattr(t, n)(x, k), A(3, 4), expected=lambda x, f=function, k=k: f(x, k), **_BOTH
+                name,
+                lambda t, x, n=name, k=k: getattr(t, n)(x, k),
+                A(3, 4),
+                expected=lambda x, f=function, k=k: f(x, k),
+                **_BOTH,
             )
         yield from one(name, lambda t, x, n=name: getattr(t, n)(x), A(2, 3, 3), expected=function)
     yield from one("sum_to_size", lambda t, x: x.sum_to_size(1, 3), A(2, 2, 3), covers="sum")

@@ -22,7 +22,7 @@ def samples() -> Iterator[Sample]:
     yield from _recurrent()
 
 
-def F(name: str, *extra: Any, **named: Any) -> Any:
+def F(name: str, *extra: Any, **named: Any) -> Any:  # noqa: N802
     """Return a call of a function of `torch.nn.functional` with further arguments."""
     return lambda t, *xs: getattr(functional(t), name)(*xs, *extra, **named)
 
@@ -68,14 +68,21 @@ def _softmax() -> Iterator[Sample]:
     for dim in (0, 1, -1):
         yield from method("softmax", lambda t, x, d=dim: t.softmax(x, d), A(3, 4), expected=lambda x, d=dim: soft(x, d))
         yield from method(
-            "log_softmax", lambda t, x, d=dim: t.log_softmax(x, d), A(3, 4), expected=lambda x, d=dim: np.log(soft(x, d))
+            "log_softmax",
+            lambda t, x, d=dim: t.log_softmax(x, d),
+            A(3, 4),
+            expected=lambda x, d=dim: np.log(soft(x, d)),
         )
     for name in ("softmax", "log_softmax"):
         yield from one(name, lambda t, x, n=name: getattr(t, n)(x, 1), A(2, 3, 2))
         yield from one(name, lambda t, x, n=name: getattr(t, n)(x, 0), A())
         yield from one(name, lambda t, x, n=name: getattr(t, n)(x, 1), A(0, 3))
         yield from one(
-            name + "_grad", lambda t, g, y, n=name: getattr(traced, n + "_grad")(g, y, 1), A(2, 3), A(2, 3), internal=True
+            name + "_grad",
+            lambda t, g, y, n=name: getattr(traced, n + "_grad")(g, y, 1),
+            A(2, 3),
+            A(2, 3),
+            internal=True,
         )
 
 
@@ -101,7 +108,9 @@ def _convolutions() -> Iterator[Sample]:
         operands = (A(*x), A(*w), *((A(w[0]),) if bias else ()))
         name = f"conv{len(w) - 2}d"
         yield from one(name, F(name, **named), *operands, covers=every)
-    yield from one("conv2d", F("conv2d"), A(1, 2, 3, 3, layout="transposed"), A(1, 2, 2, 2, layout="transposed"), covers=every)
+    yield from one(
+        "conv2d", F("conv2d"), A(1, 2, 3, 3, layout="transposed"), A(1, 2, 2, 2, layout="transposed"), covers=every
+    )
     plain = ((1, 1), (0, 0), (1, 1), 1)
     yield from one(
         "convolution_input_grad", lambda t, g, w: traced.convolution_input_grad(g, w, (1, 1, 4, 4), *plain),
@@ -132,7 +141,12 @@ def _pools() -> Iterator[Sample]:
     yield from one("avg_pool2d", F("avg_pool2d", 3, 2, 1, False, False), A(1, 1, 5, 5), covers=mean)
     yield from one("avg_pool2d", F("avg_pool2d", 2, divisor_override=3), A(1, 1, 4, 4), covers=mean)
     yield from one(
-        "take", lambda t, x, i: traced.take(x, i), A(1, 1, 4), Index(4, 1, 1, 3), covers="take max_pool_grad", internal=True
+        "take",
+        lambda t, x, i: traced.take(x, i),
+        A(1, 1, 4),
+        Index(4, 1, 1, 3),
+        covers="take max_pool_grad",
+        internal=True,
     )
 
 
@@ -152,7 +166,12 @@ def _losses() -> Iterator[Sample]:
         ):
             covers = "mse_loss" if name == "mse_loss" and reduction != "none" else ""
             yield from method(
-                name, F(name, **named), A(3, 2), A(3, 2), covers=covers, expected=lambda x, y, f=formula, r=reduced: r(f(x, y))
+                name,
+                F(name, **named),
+                A(3, 2),
+                A(3, 2),
+                covers=covers,
+                expected=lambda x, y, f=formula, r=reduced: r(f(x, y)),
             )
         share = Input((3, 2), "probability")
         yield from one(
@@ -189,12 +208,30 @@ def _class_losses() -> Iterator[Sample]:
     for reduction in _REDUCED:
         for ignore in (False, True):
             named = {"reduction": reduction, "ignore": ignore}
-            yield from one("nll_loss", classes("nll_loss", **named), A(4, 3), Index(3, 4), covers="nll_loss nll_loss_grad")
-            yield from one("cross_entropy", classes("cross_entropy", weighted=True, **named), A(4, 3), Index(3, 4), covers="nll_loss")
             yield from one(
-                "cross_entropy", classes("cross_entropy", label_smoothing=0.1, weighted=True, **named), A(3, 3), Index(3, 3), covers="nll_loss"
+                "nll_loss", classes("nll_loss", **named), A(4, 3), Index(3, 4), covers="nll_loss nll_loss_grad"
             )
-        yield from one("cross_entropy", classes("cross_entropy", reduction=reduction), A(2, 3, 2), Index(3, 2, 2), covers="nll_loss")
+            yield from one(
+                "cross_entropy",
+                classes("cross_entropy", weighted=True, **named),
+                A(4, 3),
+                Index(3, 4),
+                covers="nll_loss",
+            )
+            yield from one(
+                "cross_entropy",
+                classes("cross_entropy", label_smoothing=0.1, weighted=True, **named),
+                A(3, 3),
+                Index(3, 3),
+                covers="nll_loss",
+            )
+        yield from one(
+            "cross_entropy",
+            classes("cross_entropy", reduction=reduction),
+            A(2, 3, 2),
+            Index(3, 2, 2),
+            covers="nll_loss",
+        )
         yield from one(
             "cross_entropy", F("cross_entropy", reduction=reduction), A(2, 3), Input((2, 3), "probability"), covers=""
         )

@@ -22,9 +22,16 @@ _PRODUCTS = (
 def samples() -> Iterator[Sample]:
     """Yield the samples."""
     for left, right, covers in _PRODUCTS:
-        yield from method("matmul", lambda t, x, y: t.matmul(x, y), A(*left), A(*right), covers=covers, expected=np.matmul, **_BOTH)
+        yield from method(
+            "matmul", lambda t, x, y: t.matmul(x, y), A(*left), A(*right), covers=covers, expected=np.matmul, **_BOTH
+        )
     yield from one(
-        "matmul", lambda t, x, y: x @ y, A(2, 3, layout="transposed"), A(3, 2, layout="strided"), covers="mm", expected=np.matmul
+        "matmul",
+        lambda t, x, y: x @ y,
+        A(2, 3, layout="transposed"),
+        A(3, 2, layout="strided"),
+        covers="mm",
+        expected=np.matmul,
     )
     yield from one("mm", lambda t, x, y: t.mm(x, y), A(2, 3), A(3, 2), expected=np.matmul)
     yield from one("mm", lambda t, x: t.mm(x, x), A(2, 2), expected=lambda x: x @ x)

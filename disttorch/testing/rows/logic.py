@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from disttorch.testing.sample import A, Index, Input, Mask, P, Sample, method, one, pairwise, pointwise
+from disttorch.testing.sample import A, Index, Input, Mask, Sample, one, pointwise
 
 
 def samples() -> Iterator[Sample]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.testing.sample import A, Index, Input, Mask, P, Sample, method, one, pairwise, pointwise
+from disttorch.testing.sample import A, Input, Mask, Sample, method, one
 
 _DIMS: tuple[Any, ...] = (0, -1, (0, 2), (1,), None)
 
@@ -68,11 +68,26 @@ def _whole_reductions() -> Iterator[Sample]:
     yield from one("sum", lambda t, x: t.sum(x, 0), A(), expected=lambda x: x)
     yield from one("sum", lambda t, x: t.sum(x, 1), A(3, 0), expected=lambda x: np.sum(x, 1))
     for x in (A(2, 3), Input((2, 3), "zeros"), Input((1, 7), "zeros")):
-        yield from one("prod", lambda t, x: t.prod(x), x, expected=np.prod, covers="prod product_of_others", complex=True)
-        yield from one("prod", lambda t, x: t.prod(x, 1), x, covers="prod product_of_others", expected=lambda x: np.prod(x, 1), complex=True)
+        yield from one(
+            "prod", lambda t, x: t.prod(x), x, expected=np.prod, covers="prod product_of_others", complex=True
+        )
+        yield from one(
+            "prod",
+            lambda t, x: t.prod(x, 1),
+            x,
+            covers="prod product_of_others",
+            expected=lambda x: np.prod(x, 1),
+            complex=True,
+        )
         yield from one("prod", lambda t, x: t.prod(x, 0, True), x, expected=lambda x: np.prod(x, 0, keepdims=True))
     for dim in (0, 1):
-        yield from method("cumsum", lambda t, x, d=dim: t.cumsum(x, d), A(3, 4), expected=lambda x, d=dim: np.cumsum(x, d), complex=True)
+        yield from method(
+            "cumsum",
+            lambda t, x, d=dim: t.cumsum(x, d),
+            A(3, 4),
+            expected=lambda x, d=dim: np.cumsum(x, d),
+            complex=True,
+        )
     yield from one("cumsum", lambda t, x: t.cumsum(x, 0), A())
     yield from one("var", lambda t, x: t.var(x, unbiased=False), A(3, 2), covers="", expected=np.var)
     yield from one("var", lambda t, x: t.var(x, 0, correction=0), A(3, 2), covers="", expected=lambda x: np.var(x, 0))
@@ -80,7 +95,9 @@ def _whole_reductions() -> Iterator[Sample]:
     yield from one("norm", lambda t, x: t.norm(x), A(3, 2), covers="vector_norm", expected=np.linalg.norm, complex=True)
     for name, function in (("all", np.all), ("any", np.any)):
         for x in (Mask(3, 4), Input((4,), "zeros")):
-            yield from one(name, lambda t, x, n=name: getattr(t, n)(x), x, covers="", expected=function, differentiable=False)
+            yield from one(
+                name, lambda t, x, n=name: getattr(t, n)(x), x, covers="", expected=function, differentiable=False
+            )
             yield from one(name, lambda t, x, n=name: getattr(t, n)(x, 0, True), x, covers="",
                            expected=lambda x, f=function: f(x, 0, keepdims=True), differentiable=False)  # fmt: skip
 
@@ -99,7 +116,9 @@ def _extremes() -> Iterator[Sample]:
                           expected=getattr(np, "arg" + name), differentiable=False)  # fmt: skip
     for descending in (False, True):
         yield from method("sort", lambda t, x, d=descending: tuple(t.sort(x, 0, d)), A(3, 4), covers="gather")
-        yield from method("argsort", lambda t, x, d=descending: t.argsort(x, 0, d), A(3, 4), covers="", differentiable=False)
+        yield from method(
+            "argsort", lambda t, x, d=descending: t.argsort(x, 0, d), A(3, 4), covers="", differentiable=False
+        )
         yield from method("topk", lambda t, x, d=descending: tuple(t.topk(x, 2, 1, d)), A(3, 4), covers="gather")
     yield from one("sort", lambda t, x: tuple(t.sort(x)), A(), covers="")
     yield from one("topk", lambda t, x: tuple(t.topk(x, 0)), A(3), covers="")

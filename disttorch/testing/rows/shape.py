@@ -25,9 +25,15 @@ def samples() -> Iterator[Sample]:
 
 def _reshapes() -> Iterator[Sample]:
     for shape in ((4, 3), (2, -1), (12,), (1, 3, 4, 1), (3, 2, 2)):
-        yield from one("view", lambda t, x, s=shape: x.view(s), A(3, 4), expected=lambda x, s=shape: x.reshape(s), **_BOTH)
+        yield from one(
+            "view", lambda t, x, s=shape: x.view(s), A(3, 4), expected=lambda x, s=shape: x.reshape(s), **_BOTH
+        )
         yield from method(
-            "reshape", lambda t, x, s=shape: t.reshape(x, s), A(3, 4), covers="view", expected=lambda x, s=shape: x.reshape(s)
+            "reshape",
+            lambda t, x, s=shape: t.reshape(x, s),
+            A(3, 4),
+            covers="view",
+            expected=lambda x, s=shape: x.reshape(s),
         )
     yield from one("view", lambda t, x: x.view(2, 2, 3), A(3, 4, layout="plain"))
     yield from one("view", lambda t, x: x.view(()), A(1))
@@ -36,14 +42,15 @@ def _reshapes() -> Iterator[Sample]:
     yield from one("reshape", lambda t, x: t.reshape(x, (1, 1)), A(), covers="view")
     for start, end in ((0, -1), (1, 2), (0, 1), (1, 1)):
         yield from method(
-            "flatten", lambda t, x, a=start, b=end: t.flatten(x, a, b), A(2, 3, 2), covers="" if start == end else "view"
+            "flatten",
+            lambda t, x, a=start, b=end: t.flatten(x, a, b),
+            A(2, 3, 2),
+            covers="" if start == end else "view",
         )
     yield from one("flatten", lambda t, x: t.flatten(x), A(), covers="view")
     yield from one("unflatten", lambda t, x: t.unflatten(x, 1, (2, -1)), A(2, 4), covers="view")
     for size in ((2, 3), (4, 2, 3), (-1, 3), (2, 2, 3)):
-        yield from one(
-            "expand", lambda t, x, s=size: x.expand(s), A(2, 1) if len(size) == 2 else A(2, 3), **_BOTH
-        )
+        yield from one("expand", lambda t, x, s=size: x.expand(s), A(2, 1) if len(size) == 2 else A(2, 3), **_BOTH)
     yield from one("expand", lambda t, x: x.expand(2, 3), A())
     yield from one("expand", lambda t, x: x.expand(0, 3), A(1, 3))
     yield from one("broadcast_to", lambda t, x: t.broadcast_to(x, (3, 2)), A(2), covers="expand")
@@ -54,9 +61,15 @@ def _reshapes() -> Iterator[Sample]:
 def _orders() -> Iterator[Sample]:
     for dims in ((2, 0, 1), (0, 1, 2), (-1, 1, 0)):
         yield from method(
-            "permute", lambda t, x, d=dims: t.permute(x, d), A(2, 3, 4), expected=lambda x, d=dims: x.transpose(d), **_BOTH
+            "permute",
+            lambda t, x, d=dims: t.permute(x, d),
+            A(2, 3, 4),
+            expected=lambda x, d=dims: x.transpose(d),
+            **_BOTH,
         )
-    yield from method("transpose", lambda t, x: t.transpose(x, 0, -1), A(2, 3, 2), expected=lambda x: x.swapaxes(0, 2), **_BOTH)
+    yield from method(
+        "transpose", lambda t, x: t.transpose(x, 0, -1), A(2, 3, 2), expected=lambda x: x.swapaxes(0, 2), **_BOTH
+    )
     yield from one("transpose", lambda t, x: t.transpose(x, 0, 0), A())
     yield from method("t", lambda t, x: t.t(x), A(2, 3), expected=np.transpose)
     yield from one("t", lambda t, x: t.t(x), A(3), expected=np.transpose)
@@ -74,7 +87,9 @@ def _sizes_of_one() -> Iterator[Sample]:
         yield from method("squeeze", lambda t, x, a=arguments: t.squeeze(x, *a), A(1, 3, 1), **_BOTH)
     yield from one("squeeze", lambda t, x: t.squeeze(x, 0), A())
     for dim in (0, 1, -1):
-        yield from method("unsqueeze", lambda t, x, d=dim: t.unsqueeze(x, d), A(3, 2), expected=lambda x, d=dim: np.expand_dims(x, d))
+        yield from method(
+            "unsqueeze", lambda t, x, d=dim: t.unsqueeze(x, d), A(3, 2), expected=lambda x, d=dim: np.expand_dims(x, d)
+        )
     yield from one("unsqueeze", lambda t, x: t.unsqueeze(x, 0), A())
 
 
@@ -88,9 +103,19 @@ def _pieces() -> Iterator[Sample]:
     yield from one("unbind", lambda t, x: t.unbind(x)[1], A(2, 3))
     yield from one("unbind", lambda t, x: tuple(x), A(2, 3))
     for offset in (0, 1, -1):
-        yield from method("diagonal", lambda t, x, k=offset: t.diagonal(x, k), A(3, 4), expected=lambda x, k=offset: np.diagonal(x, k), **_BOTH)
-    yield from one("diagonal", lambda t, x: t.diagonal(x, 0, 1, 2), A(2, 3, 3), expected=lambda x: np.diagonal(x, 0, 1, 2))
-    yield from method("narrow", lambda t, x: t.narrow(x, 1, 1, 2), A(2, 4), covers="slice", expected=lambda x: x[:, 1:3])
+        yield from method(
+            "diagonal",
+            lambda t, x, k=offset: t.diagonal(x, k),
+            A(3, 4),
+            expected=lambda x, k=offset: np.diagonal(x, k),
+            **_BOTH,
+        )
+    yield from one(
+        "diagonal", lambda t, x: t.diagonal(x, 0, 1, 2), A(2, 3, 3), expected=lambda x: np.diagonal(x, 0, 1, 2)
+    )
+    yield from method(
+        "narrow", lambda t, x: t.narrow(x, 1, 1, 2), A(2, 4), covers="slice", expected=lambda x: x[:, 1:3]
+    )
 
 
 _INDICES: tuple[Any, ...] = (
@@ -101,7 +126,9 @@ _INDICES: tuple[Any, ...] = (
 
 def _slices() -> Iterator[Sample]:
     for index in _INDICES:
-        yield from method("getitem", lambda t, x, i=index: x[i], A(3, 4), covers="slice", expected=lambda x, i=index: x[i], **_BOTH)
+        yield from method(
+            "getitem", lambda t, x, i=index: x[i], A(3, 4), covers="slice", expected=lambda x, i=index: x[i], **_BOTH
+        )
     yield from one("getitem", lambda t, x: x[None], A(), covers="slice")
     yield from one(
         "view_scatter",

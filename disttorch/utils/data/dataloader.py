@@ -146,16 +146,19 @@ class DataLoader(Generic[T_co]):
         if collate_fn is None:
             collate_fn = default_convert if batch_sampler is None else default_collate
         self.collate_fn = collate_fn
+        self._prepare_passes()
+        self._initialized = True
+        _warn_of_many_workers(num_workers)
+
+    def _prepare_passes(self) -> None:
         self._length_said: int | None = None
         self._iterator: WorkerIterator | None = None
         self._slot_memory = _SlotMemory()
         self._server: WorkerServer | None = None
         self._epoch = 0
-        self._seeds = OrderSeeds(generator)
+        self._seeds = OrderSeeds(self.generator)
         self._progress: Progress | None = None
         self._resumed: dict[str, Any] | None = None
-        self._initialized = True
-        _warn_of_many_workers(num_workers)
 
     def _default_sampler(self) -> Sampler[Any]:
         if self._is_stream:

@@ -15,6 +15,12 @@ from disttorch.utils.data import sharding
 DEADLINE = 15.0
 
 
+def pytest_collection_modifyitems(items):
+    """Let the tests use two workers where there is one core."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("ignore:This DataLoader will create"))
+
+
 def children(pid: int | None = None) -> set[int]:
     """Return the running child processes of a process."""
     parent = os.getpid() if pid is None else pid

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 PREFIX = """
-import collections, os, signal, sys, threading, time
+import collections, os, signal, sys, threading, time, warnings
 import disttorch as torch
 from disttorch.utils.data import DataLoader, Dataset, TensorDataset
 
+warnings.filterwarnings("ignore", "This DataLoader will create")
 print("begin", flush=True)
 if {threads}:
     threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()

@@ -22,7 +22,8 @@ def sample_rng(index: int | None = None) -> np.random.Generator:
     """Return a NumPy generator for the random augmentation of one sample, to be called in `Dataset.__getitem__`.
 
     Its numbers depend on the epoch's seed, the epoch and the sample's index alone: they are the same for any number
-    of workers or ranks and after resuming in mid-epoch, and differ between samples and between epochs.
+    of workers and after resuming in mid-epoch, for a loader that shuffles also for any number of ranks, and differ
+    between samples and between epochs.
     `index` must be given in `__getitems__`. Raises RuntimeError outside of a loader.
     """
     if context.seed is None:
