@@ -27,8 +27,6 @@ from disttorch.serialization import safetensors
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").glob("*.md"))
 OPERATORS = ROOT / "docs" / "operators.md"
-# What its blocks show happens on several ranks, or in the reader's own script.
-ONLY_SHOWN = {"docs/distributed.md"}
 END_OF_BLOCK = "\f"
 SECONDS = 120
 
@@ -78,7 +76,7 @@ def prose_of(page: Path) -> str:
 
 
 def programs() -> list[Path]:
-    return [p for p in PAGES if name_of(p) not in ONLY_SHOWN and any(b.info == "python" for b in blocks_of(p))]
+    return [p for p in PAGES if any(b.info == "python" for b in blocks_of(p))]
 
 
 def program(page: Path) -> str:

@@ -172,7 +172,7 @@ def full(
 
 
 def _like(input: Tensor, value: Any, d: dtypes.dtype | None, target: DeviceLike, requires_grad: bool) -> Tensor:
-    array = np.empty_like(input._a, _numpy_type(d, input.dtype), copy_order(input._a), False)
+    array = np.empty_like(input._a, _numpy_type(d, input.dtype), copy_order(input._a), subok=False)
     if value is not None:
         array[...] = dtypes.number_as(value, array.dtype)
     return finish(array, target, requires_grad)

@@ -1,4 +1,4 @@
-"""The decorators that make operators: `unary`, `binary`, `comparison`, `operator` and `view_operator`.
+"""The decorators that make operators: `unary`, `binary`, `operator` and `view_operator`.
 
 `unary` and `binary` give public functions with PyTorch's promotion, `out=` and an in-place form. `operator` gives a
 primitive with fixed positional arguments; public functions with PyTorch's signatures call it.

@@ -33,9 +33,7 @@ class Case:
 
 RECORDED = [
     Case("whole", np.array([1, 2, 3], np.float32), "tensor([1., 2., 3.])"),
-    Case(
-        "fixed", np.array([1.5, -22.25, 100], np.float32), "tensor([  1.5000, -22.2500, 100.0000])"
-    ),
+    Case("fixed", np.array([1.5, -22.25, 100], np.float32), "tensor([  1.5000, -22.2500, 100.0000])"),
     Case("fraction_rounds", np.array([0.00016, 0.1], np.float32), "tensor([0.0002, 0.1000])"),
     Case(
         "scientific_by_ratio",
@@ -63,9 +61,7 @@ RECORDED = [
         np.array([1e8, 1e5 + 0.5]),
         "tensor([100000000.0000,    100000.5000], dtype=torch.float64)",
     ),
-    Case(
-        "smallest_at_limit", np.array([1e-4, 0.1]), "tensor([0.0001, 0.1000], dtype=torch.float64)"
-    ),
+    Case("smallest_at_limit", np.array([1e-4, 0.1]), "tensor([0.0001, 0.1000], dtype=torch.float64)"),
     Case(
         "three_digit_exponent",
         np.array([1e200, -1e-200], np.float64),
@@ -237,9 +233,7 @@ RECORDED = [
         "tensor([...], size=(3, 4))",
         options={"threshold": 5, "edgeitems": 0},
     ),
-    Case(
-        "no_edges_in_full", np.arange(3), "tensor([0, 1, 2], size=(3,))", options={"edgeitems": 0}
-    ),
+    Case("no_edges_in_full", np.arange(3), "tensor([0, 1, 2], size=(3,))", options={"edgeitems": 0}),
     Case(
         "precision",
         np.array([1.23456789, 2]),
@@ -331,9 +325,7 @@ RECORDED = [
     Case(
         "parameter",
         np.array([[0.5, 1], [2, 3]], np.float32),
-        "Parameter containing:\n"
-        "tensor([[0.5000, 1.0000],\n"
-        "        [2.0000, 3.0000]], requires_grad=True)",
+        "Parameter containing:\ntensor([[0.5000, 1.0000],\n        [2.0000, 3.0000]], requires_grad=True)",
         prefix=PARAMETER,
         suffixes=["requires_grad=True"],
     ),
@@ -373,9 +365,7 @@ def test_text_is_as_recorded(case: Case) -> None:
 def test_suffixes_are_ordered_device_size_dtype_grad() -> None:
     suffixes = ["device='cuda:0'", "requires_grad=True"]
     text = printing.tensor_str(np.zeros((0, 3)), suffixes=suffixes)
-    expected = (
-        "tensor([], device='cuda:0', size=(0, 3), dtype=torch.float64,\n       requires_grad=True)"
-    )
+    expected = "tensor([], device='cuda:0', size=(0, 3), dtype=torch.float64,\n       requires_grad=True)"
     assert text == expected
 
 

@@ -462,9 +462,7 @@ ERRORS: list[tuple[Callable[[Stream], object], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("draw", "error", "message"), ERRORS)
-def test_errors_draw_nothing(
-    draw: Callable[[Stream], object], error: type[Exception], message: str
-) -> None:
+def test_errors_draw_nothing(draw: Callable[[Stream], object], error: type[Exception], message: str) -> None:
     source = Stream(0)
     with pytest.raises(error, match=message):
         draw(source)
@@ -494,7 +492,5 @@ def test_ml_dtypes_is_imported_only_for_bfloat16() -> None:
         "from disttorch.core import dtypes; print('ml_dtypes' in sys.modules);"
         "print(Stream(0).normal(64, dtypes.bfloat16).dtype)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", "bfloat16"]

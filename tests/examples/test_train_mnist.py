@@ -35,9 +35,7 @@ def digits(tmp_path: Path) -> Path:
     return folder
 
 
-def run(
-    *options: object, start: tuple[str, ...] = (sys.executable,)
-) -> subprocess.CompletedProcess[str]:
+def run(*options: object, start: tuple[str, ...] = (sys.executable,)) -> subprocess.CompletedProcess[str]:
     """Run the script in a process of its own, on one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for variable in ("WORLD_SIZE", "RANK"):
@@ -102,10 +100,7 @@ def test_two_workers_train_as_one_with_twice_the_batch(digits: Path) -> None:
     options = ("--data", digits, "--model", "mlp", "--epochs", 3, "--optimizer", "sgd")
     alone = train(*options, "--batch-size", 20)
     together = train(*options, "--batch-size", 10, start=LAUNCHER)
-    losses = [
-        [float(value) for value in re.findall(r"loss ([\d.]+)", output)]
-        for output in (alone, together)
-    ]
+    losses = [[float(value) for value in re.findall(r"loss ([\d.]+)", output)] for output in (alone, together)]
     assert len(losses[0]) == 3
     # Printed with four decimals; the sums run in another order, so the last one may differ.
     np.testing.assert_allclose(losses[0], losses[1], atol=2e-4)
@@ -143,9 +138,7 @@ def test_plot_is_a_png(digits: Path, tmp_path: Path) -> None:
         (("--lr", "nan"), 2, "expected a number above 0, got 'nan'"),
     ],
 )
-def test_bad_input_is_named_before_training(
-    options: tuple[str, ...], code: int, reason: str
-) -> None:
+def test_bad_input_is_named_before_training(options: tuple[str, ...], code: int, reason: str) -> None:
     result = run(*options)
     assert result.returncode == code
     assert reason in result.stderr

@@ -54,9 +54,7 @@ def test_convolution(case: tuple, dtype: type) -> None:
     n, c, o, spatial, kernel, stride, padding, dilation, groups = case
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, c, *spatial)).astype(dtype)
-    w = (rng.standard_normal((o, c // groups, *kernel)) / np.sqrt(c * np.prod(kernel))).astype(
-        dtype
-    )
+    w = (rng.standard_normal((o, c // groups, *kernel)) / np.sqrt(c * np.prod(kernel))).astype(dtype)
     b = rng.standard_normal(o).astype(dtype)
     tx, tw, tb = leaf(x), leaf(w), leaf(b)
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(spatial)]
@@ -128,20 +126,14 @@ def test_avg_pool(case: tuple, dtype: type) -> None:
     function = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[len(spatial)]
     extra = () if len(spatial) == 1 else (divisor,)
     expected = function(tx, kernel, stride, padding, ceil_mode, include, *extra)
-    close(
-        kernels.avg_pool(x, kernel, stride, padding, ceil_mode, include, divisor), expected, dtype
-    )
+    close(kernels.avg_pool(x, kernel, stride, padding, ceil_mode, include, divisor), expected, dtype)
     g = rng.standard_normal(expected.shape).astype(dtype)
     expected.backward(torch.from_numpy(g))
-    close(
-        kernels.avg_pool_grad(g, x.shape, kernel, stride, padding, include, divisor), tx.grad, dtype
-    )
+    close(kernels.avg_pool_grad(g, x.shape, kernel, stride, padding, include, divisor), tx.grad, dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((64, 10), 1), ((3, 5, 7), 1), ((300,), 0), ((2, 9), 0)]
-)
+@pytest.mark.parametrize(("shape", "axis"), [((64, 10), 1), ((3, 5, 7), 1), ((300,), 0), ((2, 9), 0)])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_softmax(name: str, shape: tuple, axis: int, dtype: type) -> None:
     rng = np.random.default_rng(3)
@@ -187,8 +179,7 @@ def test_lstm_layer(reverse: bool, bias: bool, dtype: type) -> None:
     steps, batch, inputs, hidden = 7, 5, 4, 6
     lstm = torch.nn.LSTM(inputs, hidden, bias=bias).to(torch.from_numpy(np.empty(0, dtype)).dtype)
     x, h0, c0 = (
-        rng.standard_normal(s).astype(dtype)
-        for s in [(steps, batch, inputs), (batch, hidden), (batch, hidden)]
+        rng.standard_normal(s).astype(dtype) for s in [(steps, batch, inputs), (batch, hidden), (batch, hidden)]
     )
     tx, th, tc = leaf(x), leaf(h0), leaf(c0)
     seen = tx.flip(0) if reverse else tx
@@ -254,9 +245,7 @@ def test_optimizer_steps(name: str, options: dict, size: int, dtype: type) -> No
     close(param, tp, dtype)
 
 
-def _update(
-    name: str, o: dict, param: np.ndarray, grad: np.ndarray, state: list[np.ndarray], step: int
-) -> None:
+def _update(name: str, o: dict, param: np.ndarray, grad: np.ndarray, state: list[np.ndarray], step: int) -> None:
     if name == "SGD":
         buffer = state[0] if o["momentum"] else None
         kernels.sgd(

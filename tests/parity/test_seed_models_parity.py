@@ -69,12 +69,18 @@ def models(library: ModuleType) -> dict[str, Callable[[], Any]]:
             self.out = nn.Linear(64, 10)
 
         def forward(self, x: Any) -> Any:
-            r_out, (h_n, h_c) = self.rnn(x.view(-1, 28, 28), None)
+            r_out, _ = self.rnn(x.view(-1, 28, 28), None)
             return self.out(r_out[:, -1, :])
 
     def mlp() -> Any:
         return nn.Sequential(
-            nn.Flatten(), nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(512, 256),
+            nn.ReLU(),
+            nn.Linear(256, 10),
         )
 
     return {"lenet": Net, "cnn": CNN, "lstm": RNN, "mlp": mlp}

@@ -154,9 +154,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any], list[str]]] 
         [*FLOATS, *INTEGERS],
     ),
     "bernoulli_array": (
-        lambda n, d, g: torch.bernoulli(
-            torch.linspace(0, 1, n, dtype=getattr(torch, d)), generator=g
-        ),
+        lambda n, d, g: torch.bernoulli(torch.linspace(0, 1, n, dtype=getattr(torch, d)), generator=g),
         lambda n, d, s: s.bernoulli_array(linspace(n, d)),
         FLOATS,
     ),
@@ -283,9 +281,7 @@ def test_randint_bounds_that_a_floating_type_rounds(name: str) -> None:
             continue
         pair = Pair(low)
         try:
-            expected = torch.empty(20, dtype=getattr(torch, name)).random_(
-                low, high, generator=pair.generator
-            )
+            expected = torch.empty(20, dtype=getattr(torch, name)).random_(low, high, generator=pair.generator)
         except RuntimeError:
             with pytest.raises(RuntimeError, match="casted to dtype"):
                 pair.stream.randint(low, high, (20,), dtypes.BY_NAME[name])
@@ -394,9 +390,7 @@ def test_default_seed() -> None:
 def test_random64_is_random_() -> None:
     pair = Pair(3)
     for _ in range(10):
-        expected = torch.empty((), dtype=torch.int64).random_(
-            -(2**63), None, generator=pair.generator
-        )
+        expected = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=pair.generator)
         assert pair.stream.random64() == expected.item() % 2**64
 
 

@@ -5,7 +5,6 @@ from disttorch.backends.numpy.conv import convolution, convolution_input_grad, c
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
-from disttorch.backends.numpy.special import erf
 from disttorch.backends.numpy.softmax import (
     log_softmax,
     log_softmax_grad,
@@ -14,6 +13,7 @@ from disttorch.backends.numpy.softmax import (
     softmax,
     softmax_grad,
 )
+from disttorch.backends.numpy.special import erf
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",

@@ -43,9 +43,7 @@ _TRANSPOSE_COST = 10
 
 
 @njit(nogil=True)
-def _copy(
-    source: np.ndarray, source_at: int, target: np.ndarray, target_at: int, count: int
-) -> None:
+def _copy(source: np.ndarray, source_at: int, target: np.ndarray, target_at: int, count: int) -> None:
     """Copy a short run of floats; the last vector may overlap the one before."""
     if count >= LANES:
         last = count - LANES
@@ -119,9 +117,7 @@ def _pack(
 
 
 @njit(nogil=True)
-def _pack_weight(
-    weight: np.ndarray, row_stride: int, sources: np.ndarray, channels: int, block: int
-) -> np.ndarray:
+def _pack_weight(weight: np.ndarray, row_stride: int, sources: np.ndarray, channels: int, block: int) -> np.ndarray:
     """Weights in the order in which tiles read them: [blocks of channels, taps, `block`]."""
     taps = sources.size
     packed = np.zeros(_round_up(channels, block) * taps, dtype=weight.dtype)
@@ -197,9 +193,7 @@ def _by_channels(
 ) -> None:
     """One block of LANES channels at the first `count` places: `out` [places, LANES]."""
     for p in range(0, count, PLACES):
-        channel_tile(
-            buffer, places, p, offsets, offsets.size, weight, w_at, bias, b_at, 0, out, p * LANES
-        )
+        channel_tile(buffer, places, p, offsets, offsets.size, weight, w_at, bias, b_at, 0, out, p * LANES)
 
 
 @njit(nogil=True)
@@ -302,13 +296,9 @@ def convolve(
             for o0 in range(0, channels, block):
                 at = o0 * taps
                 if by_channels:
-                    _by_channels(
-                        buffer, places, count * rows * out_w, offsets, packed, at, biases, o0, out
-                    )
+                    _by_channels(buffer, places, count * rows * out_w, offsets, packed, at, biases, o0, out)
                 else:
-                    _by_positions(
-                        buffer, starts, runs, offsets, packed, at, biases, o0, out, length
-                    )
+                    _by_positions(buffer, starts, runs, offsets, packed, at, biases, o0, out, length)
                 _unpack_block(out, by_channels, length, n0, count, r0, rows, o0, geometry, target)
 
 

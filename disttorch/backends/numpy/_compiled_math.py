@@ -16,10 +16,10 @@ _LOWEST, _HIGHEST = float32(-104.0), float32(89.0)
 
 
 @_intrinsic
-def _times_power(typing: Any, value: Any, rounded: Any) -> Any:  # noqa: ARG001
+def _times_power(typing: Any, value: Any, rounded: Any) -> Any:
     """`value * 2**n` for `rounded = _ROUND + n`, in two steps so that 2**n itself may overflow."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         bits = builder.bitcast(args[1], _I32)
         n = builder.sub(bits, _I32(0x4B400000))
         half = builder.ashr(n, _I32(1))
@@ -33,10 +33,10 @@ def _times_power(typing: Any, value: Any, rounded: Any) -> Any:  # noqa: ARG001
 
 
 @_intrinsic
-def larger(typing: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
+def larger(typing: Any, a: Any, b: Any) -> Any:
     """The larger of two numbers, either one if any is NaN: so that LLVM can reduce with it."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         flags = ("nnan", "nsz")
         first = builder.fcmp_ordered(">", args[0], args[1], flags=flags)
         return builder.select(first, args[0], args[1], flags=flags)

@@ -88,7 +88,7 @@ def _loop(builder: Any, count: Any, carried: list[Any], body: Callable) -> list[
 
 @_intrinsic
 def channel_tile(
-    typing: Any,  # noqa: ARG001
+    typing: Any,
     buffer: Any,
     places: Any,
     first: Any,
@@ -124,9 +124,7 @@ def channel_tile(
     )
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, where, off, w, s, y = (
-            _data(context, builder, signature, args, k) for k in (0, 1, 3, 5, 7, 10)
-        )
+        x, where, off, w, s, y = (_data(context, builder, signature, args, k) for k in (0, 1, 3, 5, 7, 10))
         chosen = [builder.load(_at(builder, where, args[2], p)) for p in range(PLACES)]
         lines = [_at(builder, x, place) for place in chosen]
         steps = [builder.mul(args[9], _I64(p)) for p in range(PLACES)]
@@ -151,7 +149,7 @@ def _position_tile(vectors: int) -> Any:
 
     @_intrinsic
     def tile(
-        typing: Any,  # noqa: ARG001
+        typing: Any,
         buffer: Any,
         starts: Any,
         first: Any,
@@ -167,17 +165,11 @@ def _position_tile(vectors: int) -> Any:
         parameters = (buffer, starts, first, offsets, weight, w_at, bias, b_at, out, out_step)
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            x, where, off, w, b, y = (
-                _data(context, builder, signature, args, k) for k in (0, 1, 3, 4, 6, 8)
-            )
+            x, where, off, w, b, y = (_data(context, builder, signature, args, k) for k in (0, 1, 3, 4, 6, 8))
             taps = context.make_array(signature.args[3])(context, builder, args[3]).nitems
             chosen = [builder.load(_at(builder, where, args[2], v)) for v in range(vectors)]
             lines = [_at(builder, x, place) for place in chosen]
-            sums = [
-                _splat(builder, _at(builder, b, args[7], r))
-                for r in range(ROWS)
-                for _ in range(vectors)
-            ]
+            sums = [_splat(builder, _at(builder, b, args[7], r)) for r in range(ROWS) for _ in range(vectors)]
             w = _at(builder, w, args[5])
 
             def term(t: Any, sums: list[Any]) -> list[Any]:
@@ -204,7 +196,7 @@ many_positions, few_positions = _position_tile(COLUMNS), _position_tile(1)
 
 @_intrinsic
 def gradient_tile(
-    typing: Any,  # noqa: ARG001
+    typing: Any,
     g: Any,
     g_at: Any,
     g_step: Any,
@@ -225,9 +217,7 @@ def gradient_tile(
     parameters = (g, g_at, g_step, buffer, offsets, first, starts, count, out, out_at, out_step)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        grad, x, off, where, y = (
-            _data(context, builder, signature, args, k) for k in (0, 3, 4, 6, 8)
-        )
+        grad, x, off, where, y = (_data(context, builder, signature, args, k) for k in (0, 3, 4, 6, 8))
         reads = [builder.load(_at(builder, off, args[5], c)) for c in range(COLUMNS)]
         reads = [_at(builder, x, offset) for offset in reads]
         steps = [builder.mul(args[2], _I64(r)) for r in range(ROWS)]
@@ -258,7 +248,7 @@ def _move(lanes: int) -> Any:
 
     @_intrinsic
     def move(
-        typing: Any,  # noqa: ARG001
+        typing: Any,
         source: Any,
         source_at: Any,
         target: Any,
@@ -298,7 +288,7 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 @_intrinsic
 def transpose_tile(
-    typing: Any,  # noqa: ARG001
+    typing: Any,
     source: Any,
     source_at: Any,
     source_step: Any,

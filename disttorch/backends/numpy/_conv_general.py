@@ -51,9 +51,7 @@ def input_grad(
     dtype = compute_dtype(g.dtype)
     out_size, kernel = g.shape[2:], weight.shape[2:]
     rows = _conjugate(_grouped(weight, groups).astype(dtype, copy=False).swapaxes(1, 2))
-    flat = g.astype(dtype, copy=False).reshape(
-        g.shape[0], groups, g.shape[1] // groups, prod(out_size)
-    )
+    flat = g.astype(dtype, copy=False).reshape(g.shape[0], groups, g.shape[1] // groups, prod(out_size))
     padded = tuple(s + 2 * p for s, p in zip(input_shape[2:], padding, strict=True))
     inner = tuple(slice(p, p + s) for s, p in zip(input_shape[2:], padding, strict=True))
     result = np.empty(input_shape, dtype=g.dtype)
@@ -80,9 +78,7 @@ def weight_grad(
     """Gradient [O, C/groups, *K] of the weight for the output gradient `g` [N, O, *out]."""
     dtype = compute_dtype(g.dtype)
     out_size = g.shape[2:]
-    flat = g.astype(dtype, copy=False).reshape(
-        g.shape[0], groups, g.shape[1] // groups, prod(out_size)
-    )
+    flat = g.astype(dtype, copy=False).reshape(g.shape[0], groups, g.shape[1] // groups, prod(out_size))
     total = np.zeros((groups, weight_shape[0] // groups, prod(weight_shape[1:])), dtype=dtype)
     for part, columns in _columns(
         x.astype(dtype, copy=False), weight_shape[2:], out_size, stride, padding, dilation, groups

@@ -34,9 +34,7 @@ def pad_spatial(x: np.ndarray, before: Sizes, after: Sizes, value: object = 0) -
     return out
 
 
-def taps(
-    kernel: Sizes, out_size: Sizes, stride: Sizes, dilation: Sizes
-) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
+def taps(kernel: Sizes, out_size: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[tuple[Sizes, tuple[slice, ...]]]:
     """Each kernel position with the strided spatial slices that it reads from the padded input."""
     for offset in product(*(range(k) for k in kernel)):
         slices = tuple(

@@ -18,9 +18,7 @@ from disttorch.backends.numpy._compiled import compiled
 from disttorch.backends.numpy._window import Sizes
 
 
-def output_size(
-    spatial: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> Sizes:
+def output_size(spatial: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
     """Spatial size of a convolution's output; RuntimeError for a kernel that exceeds the input."""
     sizes = tuple(
         (s + 2 * p - d * (k - 1) - 1) // t + 1
@@ -236,9 +234,7 @@ def _input_grad_direct(
 
 
 @lru_cache(maxsize=512)
-def _forward_plan(
-    source: Sizes, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> _Plan:
+def _forward_plan(source: Sizes, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> _Plan:
     """The plan of a convolution with output `size`; its weight's gradient reads the same taps."""
     reads = [np.arange(k) * d for k, d in zip(kernel, dilation, strict=True)]
     weights = np.arange(source[1] * prod(kernel), dtype=np.int64)
@@ -296,9 +292,7 @@ def _residues(kernel: int, size: int, stride: int, padding: int, dilation: int) 
     result = []
     for residue in range(stride):
         first = (residue - padding) % stride
-        taps = np.array(
-            [k for k in range(kernel) if (dilation * k) % stride == residue], dtype=np.int64
-        )
+        taps = np.array([k for k in range(kernel) if (dilation * k) % stride == residue], dtype=np.int64)
         if taps.size and first < size:
             back = (dilation * taps - residue) // stride
             output = (first + padding - residue) // stride
@@ -322,9 +316,7 @@ def _plan(
     images, channels = source
     rows, columns = reads
     phases = [
-        (a, b)
-        for a in sorted(set((rows % stride[0]).tolist()))
-        for b in sorted(set((columns % stride[1]).tolist()))
+        (a, b) for a in sorted(set((rows % stride[0]).tolist())) for b in sorted(set((columns % stride[1]).tolist()))
     ]
     number = {phase: index for index, phase in enumerate(phases)}
     span = int(rows.max()) // stride[0]

@@ -38,9 +38,7 @@ def sgd(
         return
     if arrays is not None and not first:
         fresh = 1 - dampening
-        compiled("optimizer").sgd_momentum(
-            *arrays, lr, momentum, fresh, weight_decay, nesterov, sign
-        )
+        compiled("optimizer").sgd_momentum(*arrays, lr, momentum, fresh, weight_decay, nesterov, sign)
         return
     grad = _directed(param, grad, weight_decay, maximize)
     if momentum_buffer is not None and momentum != 0:
@@ -148,9 +146,7 @@ def _scalar(param: np.ndarray, value: float) -> np.generic:
     return np.float32(value) if param.dtype.itemsize == 2 else param.dtype.type(value)
 
 
-def _directed(
-    param: np.ndarray, grad: np.ndarray, weight_decay: float, maximize: bool
-) -> np.ndarray:
+def _directed(param: np.ndarray, grad: np.ndarray, weight_decay: float, maximize: bool) -> np.ndarray:
     """The gradient to descend along: negated to maximize, with weight decay added."""
     if maximize:
         grad = -grad

@@ -31,8 +31,7 @@ def output_size(
         sizes.append(size)
     if min(sizes) < 1:
         raise RuntimeError(
-            f"Given input size: {tuple(spatial)}. Calculated output size: {tuple(sizes)}. "
-            "Output size is too small"
+            f"Given input size: {tuple(spatial)}. Calculated output size: {tuple(sizes)}. Output size is too small"
         )
     return tuple(sizes)
 
@@ -112,9 +111,7 @@ def avg_pool(
     total = np.zeros((*x.shape[:2], *size), dtype=dtype)
     for _, window in taps(kernel, size, stride, dilation):
         total += padded[window]
-    count = _window_counts(
-        x.shape[2:], kernel, size, stride, padding, count_include_pad, divisor_override
-    )
+    count = _window_counts(x.shape[2:], kernel, size, stride, padding, count_include_pad, divisor_override)
     return _divide(total, count).astype(x.dtype, copy=False)
 
 
@@ -130,17 +127,14 @@ def avg_pool_grad(
     """Gradient of `avg_pool`'s input, of shape `input_shape`, for the gradient `g` [N, C, *out]."""
     spatial, size, dilation = input_shape[2:], g.shape[2:], (1,) * len(kernel)
     dtype = compute_dtype(g.dtype)
-    count = _window_counts(
-        spatial, kernel, size, stride, padding, count_include_pad, divisor_override
-    )
+    count = _window_counts(spatial, kernel, size, stride, padding, count_include_pad, divisor_override)
     share = _divide(g.astype(dtype, copy=False), count)
     if _is_global(input_shape, kernel, padding):
         grad = np.empty(input_shape, dtype=g.dtype)
         grad[...] = share
         return grad
     extent = tuple(
-        max((o - 1) * t + k, s + p)
-        for o, t, k, s, p in zip(size, stride, kernel, spatial, padding, strict=True)
+        max((o - 1) * t + k, s + p) for o, t, k, s, p in zip(size, stride, kernel, spatial, padding, strict=True)
     )
     grad = np.zeros((*input_shape[:2], *extent), dtype=dtype)
     for _, window in taps(kernel, size, stride, dilation):
@@ -199,9 +193,7 @@ def _inside(coordinates: list[np.ndarray], spatial: Sizes) -> np.ndarray:
     return inside
 
 
-def _pad_after(
-    spatial: Sizes, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes
-) -> Sizes:
+def _pad_after(spatial: Sizes, kernel: Sizes, size: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
     """What to add after the input (negative: leave out) for the last window to end there."""
     return tuple(
         (o - 1) * t + d * (k - 1) + 1 - p - s

@@ -94,9 +94,7 @@ def lstm_layer_grad(
     for at in range(steps - 1, -1, -1):
         t = order[at]
         before = cells[order[at - 1]] if at else first
-        step_grad(
-            dz[t], dh, more if g_output is None else g_output[t], dc, gates[t], before, squashed[t]
-        )
+        step_grad(dz[t], dh, more if g_output is None else g_output[t], dc, gates[t], before, squashed[t])
         np.matmul(dz[t], recurrent, out=dh)
     previous = _previous_outputs(gates, squashed, h0, order)
     flat = dz.reshape(steps * batch, 4 * hidden)
@@ -114,9 +112,7 @@ def _order(steps: int, reverse: bool) -> Iterable[int]:
     return range(steps - 1, -1, -1) if reverse else range(steps)
 
 
-def _bias(
-    b_ih: np.ndarray | None, b_hh: np.ndarray | None, size: int, dtype: np.dtype
-) -> np.ndarray:
+def _bias(b_ih: np.ndarray | None, b_hh: np.ndarray | None, size: int, dtype: np.dtype) -> np.ndarray:
     """Sum of both biases, zero where they are None."""
     bias = np.zeros(size, dtype=dtype)
     for part in (b_ih, b_hh):
@@ -178,9 +174,7 @@ def _start(grad: np.ndarray | None, shape: tuple[int, ...], dtype: np.dtype) -> 
     return np.zeros(shape, dtype=dtype) if grad is None else grad.astype(dtype, copy=True)
 
 
-def _previous_outputs(
-    gates: np.ndarray, squashed: np.ndarray, h0: np.ndarray, order: list[int]
-) -> np.ndarray:
+def _previous_outputs(gates: np.ndarray, squashed: np.ndarray, h0: np.ndarray, order: list[int]) -> np.ndarray:
     """The hidden state that entered each step, [T, N, H], rebuilt from `h = o * tanh(c)`."""
     hidden = squashed.shape[2]
     previous = np.empty_like(squashed)

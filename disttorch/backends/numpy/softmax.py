@@ -127,12 +127,7 @@ def _classes(target: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _has_float32_rows(x: np.ndarray, axis: int) -> bool:
     """Whether `axis` is the last of a contiguous, non-empty float32 array."""
-    return (
-        x.dtype == np.float32
-        and (axis == -1 or axis == x.ndim - 1)
-        and x.size > 0
-        and x.flags.c_contiguous
-    )
+    return x.dtype == np.float32 and (axis == -1 or axis == x.ndim - 1) and x.size > 0 and x.flags.c_contiguous
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -12,15 +12,11 @@ from scipy.signal import correlate
 from disttorch.backends import numpy as kernels
 
 
-def oracle(
-    x: np.ndarray, w: np.ndarray, stride: tuple, padding: tuple, dilation: tuple, groups: int
-) -> np.ndarray:
+def oracle(x: np.ndarray, w: np.ndarray, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> np.ndarray:
     """Convolution channel by channel with scipy.signal.correlate on a dilated kernel."""
     kind = np.result_type(x, np.float64)
     x, w = x.astype(kind), w.astype(kind)
-    widened = np.zeros(
-        (*w.shape[:2], *((k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True))), kind
-    )
+    widened = np.zeros((*w.shape[:2], *((k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation, strict=True))), kind)
     widened[(..., *(slice(None, None, d) for d in dilation))] = w
     x = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
     per_group, outputs = w.shape[1], w.shape[0] // groups
@@ -29,9 +25,7 @@ def oracle(
         [
             [
                 sum(
-                    correlate(
-                        image[o // outputs * per_group + c], widened[o, c].conj(), "valid", "direct"
-                    )
+                    correlate(image[o // outputs * per_group + c], widened[o, c].conj(), "valid", "direct")
                     for c in range(per_group)
                 )[every]
                 for o in range(w.shape[0])
@@ -44,9 +38,7 @@ def oracle(
 def close(actual: np.ndarray, expected: np.ndarray, tolerance: float = 1e-5) -> None:
     assert actual.shape == expected.shape
     scale = max(1e-30, float(np.abs(expected).max(initial=0)))
-    np.testing.assert_allclose(
-        actual.astype(expected.dtype), expected, rtol=0, atol=tolerance * scale
-    )
+    np.testing.assert_allclose(actual.astype(expected.dtype), expected, rtol=0, atol=tolerance * scale)
 
 
 def normal(rng: np.random.Generator, shape: tuple, dtype: type = np.float32) -> np.ndarray:
@@ -198,8 +190,6 @@ def gradient_oracle(
         tap = w[(o, slice(None), *offset)].conj()
         dx[here] += np.einsum("no...,oc->nc...", g[:, o], tap)
         read = padded[here].conj().reshape(len(x), inputs, -1)
-        dw[(o, slice(None), *offset)] = np.einsum(
-            "nop,ncp->oc", g[:, o].reshape(len(x), outputs, -1), read
-        )
+        dw[(o, slice(None), *offset)] = np.einsum("nop,ncp->oc", g[:, o].reshape(len(x), outputs, -1), read)
     inner = tuple(slice(p, p + s) for p, s in zip(padding, x.shape[2:], strict=True))
     return dx[(slice(None), slice(None), *inner)], dw

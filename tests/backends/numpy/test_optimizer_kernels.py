@@ -28,7 +28,7 @@ def adam(p, g, state, k, *, decay=0.0, decoupled=False, amsgrad=False, maximize=
     return p - 0.1 * (state[0] / (1 - 0.9**k)) / (np.sqrt(second / (1 - 0.99**k)) + 1e-8)
 
 
-def rmsprop(p, g, state, k, *, decay=0.0, momentum=0.0, centered=False, maximize=False):  # noqa: ARG001
+def rmsprop(p, g, state, k, *, decay=0.0, momentum=0.0, centered=False, maximize=False):
     g = (-g if maximize else g) + decay * p
     state[0] = 0.9 * state[0] + 0.1 * g * g
     state[1] = 0.9 * state[1] + 0.1 * g
@@ -47,11 +47,9 @@ def call_adam(p, g, s, k, *, decay=0.0, decoupled=False, amsgrad=False, maximize
     kernels.adam(p, g, s[0], s[1], largest, k, 0.1, 0.9, 0.99, 1e-8, decay, decoupled, maximize)
 
 
-def call_rmsprop(p, g, s, k, *, decay=0.0, momentum=0.0, centered=False, maximize=False):  # noqa: ARG001
+def call_rmsprop(p, g, s, k, *, decay=0.0, momentum=0.0, centered=False, maximize=False):
     average, buffer = s[1] if centered else None, s[2] if momentum else None
-    kernels.rmsprop(
-        p, g, s[0], average, buffer, 0.1, 0.9, 1e-8, decay, momentum, centered, maximize
-    )
+    kernels.rmsprop(p, g, s[0], average, buffer, 0.1, 0.9, 1e-8, decay, momentum, centered, maximize)
 
 
 CASES = [
@@ -69,9 +67,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided"])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(np.float32, 3e-5), (np.float64, 1e-12), (np.float16, 0.05)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-5), (np.float64, 1e-12), (np.float16, 0.05)])
 @pytest.mark.parametrize(("call", "formula", "options"), CASES)
 def test_five_steps(
     call: Callable, formula: Callable, options: dict, dtype: type, tolerance: float, layout: str

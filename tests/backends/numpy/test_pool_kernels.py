@@ -98,9 +98,7 @@ def test_non_contiguous_input() -> None:
     x = np.random.default_rng(1).standard_normal((8, 6, 3, 4)).astype(np.float32)
     view = x.transpose(3, 2, 1, 0)[::2, :, :, ::-1]
     how = ((2, 2), (2, 2), (0, 0), (1, 1), False)
-    for actual, expected in zip(
-        kernels.max_pool(view, *how), kernels.max_pool(view.copy(), *how), strict=True
-    ):
+    for actual, expected in zip(kernels.max_pool(view, *how), kernels.max_pool(view.copy(), *how), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
@@ -139,9 +137,7 @@ def _padded(out: tuple, case: tuple) -> int:
 
 
 @pytest.mark.parametrize("include", [True, False])
-@pytest.mark.parametrize(
-    "case", [*CASES[:3], ((4, 5), (4, 5), (4, 5), (0, 0), (1, 1), False)], ids=str
-)
+@pytest.mark.parametrize("case", [*CASES[:3], ((4, 5), (4, 5), (4, 5), (0, 0), (1, 1), False)], ids=str)
 def test_avg_pool_grad(case: tuple, include: bool) -> None:
     spatial, kernel, stride, padding, _, ceil_mode = case
     how = (kernel, stride, padding)

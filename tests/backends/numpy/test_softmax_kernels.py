@@ -23,9 +23,7 @@ def test_values(shape: tuple, axis: int, dtype: type) -> None:
         assert y.dtype == dtype
         expected = getattr(special, name)(wide, axis)
         scale = max(1.0, np.abs(expected).max())
-        np.testing.assert_allclose(
-            y.astype(np.float64), expected, rtol=0, atol=TOLERANCE[dtype] * scale
-        )
+        np.testing.assert_allclose(y.astype(np.float64), expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -65,9 +63,7 @@ def test_special_values(width: int, dtype: type) -> None:
 def test_views_and_empty_arrays() -> None:
     x = np.random.default_rng(2).standard_normal((6, 8)).astype(np.float32)
     for function in (kernels.softmax, kernels.log_softmax):
-        np.testing.assert_allclose(
-            function(x[::2, ::-1], 1), function(x[::2, ::-1].copy(), 1), rtol=1e-6
-        )
+        np.testing.assert_allclose(function(x[::2, ::-1], 1), function(x[::2, ::-1].copy(), 1), rtol=1e-6)
         assert function(np.empty((0, 8), np.float32), 1).shape == (0, 8)
 
 
@@ -97,9 +93,7 @@ def test_nll_loss_and_gradient(shape: tuple, reduction: str, weighted: bool, dty
     assert actual.dtype == grad.dtype == total.dtype == dtype
     tolerance = 10 * TOLERANCE[dtype]
     np.testing.assert_allclose(actual.astype(np.float64), loss, rtol=tolerance, atol=tolerance)
-    np.testing.assert_allclose(
-        grad.astype(np.float64), expected_grad, rtol=tolerance, atol=tolerance
-    )
+    np.testing.assert_allclose(grad.astype(np.float64), expected_grad, rtol=tolerance, atol=tolerance)
 
 
 def test_nll_loss_where_every_target_is_ignored() -> None:

@@ -32,7 +32,7 @@ def _seeded(rank, n=23, **options):
     return DataLoader(_dataset(n), shuffle=True, **options)
 
 
-@pytest.mark.parametrize(("ranks", "n"), [(2, 23), (3, 23), (3, 24), (4, 7), (5, 3)])
+@pytest.mark.parametrize(("ranks", "n"), [(2, 23), (3, 23), (3, 24), (4, 7), (5, 8)])
 def test_ranks_divide_the_batches_of_one_loader(on_ranks, ranks, n):
     alone = _epochs(_seeded(0, n, batch_size=2 * ranks))
     shares = on_ranks(ranks, lambda rank: _epochs(_seeded(rank, n, batch_size=2)))
@@ -60,7 +60,7 @@ def test_length_is_that_of_the_rank(on_ranks):
         loader = _seeded(rank, 9, batch_size=2)
         return len(loader), len(_epochs(loader, 1)[0])
 
-    assert on_ranks(4, run) == [(2, 2), (1, 1), (1, 1), (1, 1)]
+    assert on_ranks(4, run) == [(1, 1)] * 4  # the ninth sample joins rank 0's only batch
 
 
 def test_workers_get_the_share_of_their_rank(on_ranks):
@@ -123,8 +123,8 @@ def test_single_samples_are_divided_too(on_ranks):
         return [int(x[0]) for x in DataLoader(_dataset(5), batch_size=None, shuffle=True)]
 
     first, second = on_ranks(2, run)
-    assert (len(first), len(second)) == (3, 2)
-    assert sorted(first + second) == list(range(5))
+    assert (len(first), len(second)) == (2, 2)  # the ranks take equally many steps
+    assert len(set(first + second)) == 4
 
 
 def test_set_epoch_makes_the_order_a_function_of_the_number(on_ranks):

@@ -95,24 +95,44 @@ class OwnOrder:
         self.draw_seed = draw_seed
 
     def __len__(self) -> int:
-        count = len(self._positions(0))
-        return -(-count // (self.batch_size or 1))
+        return len(self._pieces(0))
 
     def __iter__(self) -> Iterator[Any]:
-        own = self._positions(self.epoch.position)
+        pieces = self._pieces(self.epoch.position)
         order = self._permutation() if self.shuffle else None
         size = self.batch_size
-        for first in range(0, len(own), size or 1):
-            if first + (size or 1) >= len(own) and len(own) % (size or 1):
+        for k, piece in enumerate(pieces):
+            if k == len(pieces) - 1 and len(piece) < (size or 1):
                 self._finish_permutation()
-            taken = own[first : first + (size or 1)]
             if order is None:
-                indices = np.arange(taken.start, taken.stop, taken.step)
+                indices = np.arange(piece.start, piece.stop, piece.step)
             else:
-                indices = order[taken.start : taken.stop : taken.step]
+                indices = order[piece.start : piece.stop : piece.step]
             yield indices if size else int(indices[0])
-        if not len(own) % (size or 1):
+        if not self.epoch.drained:
             self._finish_permutation()
+
+    def _pieces(self, start: int) -> list[range]:
+        """Return this rank's positions in the order, from the global position `start` on, cut into batches.
+
+        Ranks that train together must take equally many steps. Where the last batch of all ranks together would not give
+        each rank a sample, its samples join the batches before it (single samples, without a batch size, are left out).
+        """
+        own, size = self._positions(start), self.batch_size or 1
+        count = -(-len(own) // size)
+        if self.shuffle and self.share.size > 1:
+            left = max(len(self.dataset) - start, 0)
+            if not start and left < self.share.size:
+                raise ValueError(
+                    f"DataLoader cannot divide {left} samples among {self.share.size} ranks: expected at least one for each; "
+                    "use fewer workers, or shard=False"
+                )
+            whole = size * self.share.size
+            count = left // whole + (not self.drop_last and left % whole >= self.share.size)
+        pieces = [own[k * size : (k + 1) * size] for k in range(count)]
+        if pieces and self.batch_size:
+            pieces[-1] = own[(count - 1) * size :]
+        return pieces
 
     def _positions(self, start: int) -> range:
         """Return this rank's positions in the order, from the global position `start` on."""
