@@ -342,7 +342,7 @@ def grad(
     sweep = Sweep(edges, targets, create_graph if retain_graph is None else retain_graph, create_graph)
     _sweep(sweep, edges, initial)
     results: list[Tensor | None] = []
-    for tensor, edge in zip(wanted, targets):
+    for index, (tensor, edge) in enumerate(zip(wanted, targets)):
         found = sweep.captured[edge]
         if found is not None:
             results.append(sweep.space.to_tensor(found))
@@ -352,8 +352,8 @@ def grad(
             results.append(None)
         else:
             raise RuntimeError(
-                "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
-                "this is the desired behavior."
+                f"The differentiated Tensor at index {index} appears to not have been used in the graph. Set "
+                "allow_unused=True if this is the desired behavior."
             )
     return tuple(results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -107,8 +108,9 @@ def entry(value: Any) -> Any:
     counter = value._counter
     if counter is None:
         raise RuntimeError(
-            "Inference tensors cannot be saved for backward. To work around you can make a clone to get a normal tensor and "
-            "use it in autograd."
+            "Inference tensors cannot be saved for backward. Please do not use Tensors created in inference mode in "
+            "computation tracked by autograd. To work around this, you can make a clone to get a normal tensor and use it "
+            "in autograd, or use `torch.no_grad()` instead of `torch.inference_mode()`."
         )
     return (value if value._view is None else alias(value), counter, counter[0])
 
@@ -140,17 +142,22 @@ def saved_values(node: Node, as_arrays: bool = False) -> list[Any]:
     return values
 
 
+def _plain_name(node: Node) -> str:
+    """Return the operation's name as PyTorch has it in messages: `Add` for AddBackward0."""
+    return re.sub(r"Backward\d*$", "", node.name())
+
+
 def _modified(node: Node, value: Any, now: int, version: int) -> str:
     if isinstance(value, Tensor):
         edge = value._edge
     else:  # an output of the node itself
         edge, value = (node, 0), wrap(value)
-    of = "" if edge is None else f", which is output {edge[1]} of {edge[0].name()},"
+    of = "" if edge is None else f", which is output {edge[1]} of {_plain_name(edge[0])},"
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[{type_name(value)} {list(value._a.shape)}]{of} is at version {now}; expected version {version} instead. Hint: "
         "enable anomaly detection to find the operation that failed to compute its gradient, with "
-        "torch.autograd.set_detect_anomaly(True)."
+        "torch.autograd.set_detect_anomaly(True, check_nan=False)."
     )
 
 

@@ -73,11 +73,17 @@ def unary(*, float_result: bool = False, name: str = "", grad_name: str = "") ->
 
 
 def binary(
-    *, float_result: bool = False, name: str = "", grad_name: str = "", ufunc: Callable[..., Any] | None = None
+    *,
+    float_result: bool = False,
+    name: str = "",
+    grad_name: str = "",
+    ufunc: Callable[..., Any] | None = None,
+    check: Callable[[Any, Any], None] | None = None,
 ) -> Decorator:
     """Make a pointwise function of two tensors or numbers, with PyTorch's promotion and broadcasting.
 
-    `ufunc` is the NumPy function where the kernel does nothing but call it: the CPU then calls it directly.
+    `ufunc` is the NumPy function where the kernel does nothing but call it: the CPU then calls it directly. `check`
+    raises for operands, not yet promoted, of different types that the operator does not take.
     """
 
     def decorate(kernel: Kernel) -> Any:
@@ -119,6 +125,8 @@ def binary(
             return result if out is None else write_out(out, result, label)
 
         def promoted(input: Any, other: Any, out: Tensor | None) -> Tensor:
+            if check is not None:
+                check(input, other)
             xp, a, b = promote(label, input, other, float_result)
             try:
                 y = kernel(xp, a, b)
@@ -154,6 +162,8 @@ def promote(label: str, input: Any, other: Any, float_result: bool) -> tuple[Any
 
 
 def _cast(operand: Any, d: dtypes.dtype, xp: Any) -> Any:
+    if isinstance(operand, int) and not -(2**63) <= operand < 2**63:
+        raise RuntimeError("Overflow when unpacking long long")
     if isinstance(operand, _NUMBERS):
         return xp.asarray(np.asarray(operand).astype(d.numpy))
     return operand.astype(d.numpy, copy=False)

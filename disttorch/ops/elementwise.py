@@ -34,7 +34,15 @@ def _(F, g):
     return g
 
 
-@binary(name="sub")
+def _refuse_bool(*operands: Any) -> None:
+    if any([isinstance(x, Tensor) and x._a.dtype == np.dtype(bool) for x in operands]):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use the "
+            "`~` or `logical_not()` operator instead."
+        )
+
+
+@binary(name="sub", check=_refuse_bool)
 def _sub(xp, x, y, out=None):
     try:
         return xp.subtract(x, y, out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def row_major(a: Any) -> Any:
     return a if a.flags.c_contiguous else a.copy(order="C")
 
 
-def copy_order(a: Any) -> str:
+def copy_order(a: Any) -> Literal["C", "K"]:
     """Return the order in which a copy keeps the array's layout; an expanded array's copy is in row-major order."""
     return "C" if 0 in a.strides else "K"
 
