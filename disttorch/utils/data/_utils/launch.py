@@ -17,6 +17,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any, Protocol
 
 import numpy as np
@@ -156,9 +157,16 @@ def _job_pickler() -> type[Any]:
         def reducer_override(self, obj: Any) -> Any:
             if type(obj) is Tensor and type(obj._a) is np.ndarray and obj.grad_fn is None and not obj.__dict__:
                 return _rebuild, (obj._a, obj._requires_grad)
+            if isinstance(obj, CodeType):  # cloudpickle leaves out the file, which tracebacks show
+                make, arguments = self.dispatch_table[CodeType](obj)
+                return _code_of_file, (obj.co_filename, make, *arguments)
             return super().reducer_override(obj)
 
     return JobPickler
+
+
+def _code_of_file(file_name: str, make: Callable[..., CodeType], *arguments: Any) -> CodeType:
+    return make(*arguments).replace(co_filename=file_name)
 
 
 def _rebuild(array: np.ndarray, requires_grad: bool) -> Tensor:
