@@ -41,192 +41,33 @@ from disttorch.core.dtypes import bool_ as bool
 from disttorch.core.printing import get_printoptions, printoptions, set_printoptions
 from disttorch.core.promotion import can_cast, promote_types
 from disttorch.core.size import Size
-from disttorch.ops.activation import (
-    erf,
-    log_softmax,
-    relu,
-    sigmoid,
-    softmax,
-)
-from disttorch.ops.complex import (
-    imag,
-    real,
-)
-from disttorch.ops.convert import (
-    is_floating_point,
-    is_tensor,
-    numel,
-)
-from disttorch.ops.creation import (
-    arange,
-    as_tensor,
-    empty,
-    empty_like,
-    eye,
-    from_numpy,
-    full,
-    full_like,
-    linspace,
-    logspace,
-    ones,
-    ones_like,
-    result_type,
-    tensor,
-    zeros,
-    zeros_like,
-)
-from disttorch.ops.elementwise import (
-    abs,
-    acos,
-    add,
-    asin,
-    atan,
-    atan2,
-    ceil,
-    clamp,
-    clamp_max,
-    clamp_min,
-    conj,
-    cos,
-    cosh,
-    div,
-    exp,
-    exp2,
-    expm1,
-    floor,
-    floor_divide,
-    fmod,
-    frac,
-    is_complex,
-    lerp,
-    log,
-    log10,
-    log1p,
-    log2,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    pow,
-    reciprocal,
-    remainder,
-    round,
-    rsqrt,
-    rsub,
-    sgn,
-    sign,
-    sin,
-    sinh,
-    sqrt,
-    square,
-    sub,
-    tan,
-    tanh,
-    true_divide,
-    trunc,
-)
-from disttorch.ops.index import (
-    gather,
-    index_add,
-    index_put,
-    index_select,
-    masked_fill,
-    masked_select,
-    nonzero,
-    scatter,
-    scatter_add,
-)
-from disttorch.ops.join import (
-    cat,
-    clone,
-    flip,
-    stack,
-    tril,
-    triu,
-)
-from disttorch.ops.linalg import (
-    addmm,
-    bmm,
-    dot,
-    matmul,
-    mm,
-    mv,
-    outer,
-)
-from disttorch.ops.logic import (
-    allclose,
-    bitwise_and,
-    bitwise_not,
-    bitwise_or,
-    bitwise_xor,
-    eq,
-    equal,
-    ge,
-    gt,
-    isclose,
-    isfinite,
-    isinf,
-    isnan,
-    le,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    lt,
-    ne,
-    where,
-)
-from disttorch.ops.random import (
-    bernoulli,
-    dropout,
-    multinomial,
-    normal,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-)
-from disttorch.ops.reduce import (
-    all,
-    amax,
-    amin,
-    any,
-    argmax,
-    argmin,
-    argsort,
-    cumsum,
-    dist,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    prod,
-    sort,
-    std,
-    sum,
-    topk,
-    var,
-)
-from disttorch.ops.shape import (
-    broadcast_to,
-    chunk,
-    diagonal,
-    flatten,
-    movedim,
-    narrow,
-    permute,
-    reshape,
-    split,
-    squeeze,
-    t,
-    transpose,
-    unbind,
-    unflatten,
-    unsqueeze,
-)
+from disttorch.ops.activation import *
+from disttorch.ops.arithmetic import *
+from disttorch.ops.arrange import *
+from disttorch.ops.complex import *
+from disttorch.ops.convert import *
+from disttorch.ops.creation import *
+from disttorch.ops.diagonals import *
+from disttorch.ops.distance import *
+from disttorch.ops.elementary import *
+from disttorch.ops.factor import *
+from disttorch.ops.index import *
+from disttorch.ops.join import *
+from disttorch.ops.linalg import *
+from disttorch.ops.logic import *
+from disttorch.ops.order import *
+from disttorch.ops.products import *
+from disttorch.ops.random import *
+from disttorch.ops.reduce import *
+from disttorch.ops.rounding import *
+from disttorch.ops.scan import *
+from disttorch.ops.scatter import *
+from disttorch.ops.shape import *
+from disttorch.ops.solve import *
+from disttorch.ops.special import *
+from disttorch.ops.spectral import *
+from disttorch.ops.statistics import *
+from disttorch.ops.strided import *
 from disttorch.random import (
     Generator,
     default_generator,

@@ -15,18 +15,19 @@ from disttorch.core import dtypes
 from disttorch.core.device import CPU
 from disttorch.core.printing import tensor_str
 from disttorch.ops import (
-    activation,
+    MODULES,
+    arithmetic,
     convert,
     creation,
-    elementwise,
+    elementary,
     index,
     join,
     linalg,
     logic,
-    random,
     reduce,
+    rounding,
     shape,
-)  # fmt: skip
+)
 from disttorch.ops import complex as complex_parts
 from disttorch.ops.registry import traced
 from disttorch.ops.write import inplace
@@ -237,15 +238,15 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__add__": traced.add, "__radd__": traced.add, "__iadd__": inplace(traced.add),
     "__sub__": traced.sub, "__rsub__": _reflected(traced.sub), "__isub__": inplace(traced.sub),
     "__mul__": traced.mul, "__rmul__": traced.mul, "__imul__": inplace(traced.mul),
-    "__truediv__": elementwise.true_divide, "__rtruediv__": _reflected(elementwise.true_divide),
-    "__itruediv__": inplace(elementwise.true_divide),
-    "__floordiv__": elementwise.floor_divide, "__rfloordiv__": _reflected(elementwise.floor_divide),
-    "__ifloordiv__": inplace(elementwise.floor_divide),
-    "__mod__": elementwise.remainder, "__rmod__": _reflected(elementwise.remainder),
-    "__imod__": inplace(elementwise.remainder),
-    "__pow__": elementwise.pow, "__rpow__": _reflected(elementwise.pow), "__ipow__": inplace(elementwise.pow),
+    "__truediv__": arithmetic.true_divide, "__rtruediv__": _reflected(arithmetic.true_divide),
+    "__itruediv__": inplace(arithmetic.true_divide),
+    "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
+    "__ifloordiv__": inplace(arithmetic.floor_divide),
+    "__mod__": arithmetic.remainder, "__rmod__": _reflected(arithmetic.remainder),
+    "__imod__": inplace(arithmetic.remainder),
+    "__pow__": elementary.pow, "__rpow__": _reflected(elementary.pow), "__ipow__": inplace(elementary.pow),
     "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),
-    "__neg__": elementwise.neg, "__pos__": lambda self: self, "__abs__": elementwise.abs,
+    "__neg__": arithmetic.neg, "__pos__": lambda self: self, "__abs__": rounding.abs,
     "__eq__": _eq, "__ne__": _ne, "__lt__": logic.lt, "__le__": logic.le, "__gt__": logic.gt, "__ge__": logic.ge,
     "__invert__": logic.bitwise_not, "__and__": logic.bitwise_and, "__rand__": logic.bitwise_and,
     "__or__": logic.bitwise_or, "__ror__": logic.bitwise_or, "__xor__": logic.bitwise_xor, "__rxor__": logic.bitwise_xor,
@@ -267,32 +268,10 @@ METHODS: dict[str, Callable[..., Any]] = {
     "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),
     "short": convert.caster("short", dtypes.int16), "char": convert.caster("char", dtypes.int8),
     "byte": convert.caster("byte", dtypes.uint8), "bool": convert.caster("bool", dtypes.bool_),
-    "add": elementwise.add, "sub": elementwise.sub, "subtract": elementwise.sub, "multiply": elementwise.mul,
-    "divide": elementwise.div, "negative": elementwise.neg, "absolute": elementwise.abs,
+    "add": arithmetic.add, "sub": arithmetic.sub, "subtract": arithmetic.sub, "multiply": arithmetic.mul,
+    "divide": arithmetic.div, "negative": arithmetic.neg, "absolute": rounding.abs,
     "ger": linalg.outer, "concat": join.cat,
 }  # fmt: skip
-
-_BY_NAME: dict[Any, str] = {
-    elementwise: """mul div true_divide floor_divide remainder fmod neg reciprocal square conj pow sqrt rsqrt exp exp2 expm1
-        log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh abs sgn sign floor ceil trunc round frac maximum
-        minimum clamp clamp_min clamp_max lerp""",
-    logic: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not bitwise_and bitwise_or bitwise_xor bitwise_not
-        isnan isinf isfinite allclose isclose equal""",
-    shape: """view reshape expand expand_as broadcast_to permute transpose t squeeze unsqueeze diagonal flatten unflatten
-        movedim narrow split chunk unbind""",
-    join: "clone contiguous repeat flip triu tril",
-    index: """copy_ fill_ zero_ gather scatter scatter_ scatter_add scatter_add_ index_select index_add index_add_
-        masked_select masked_fill masked_fill_ nonzero index_put index_put_""",
-    reduce: """sum mean prod cumsum var std norm dist logsumexp amax amin max min argmax argmin sort argsort topk all any""",
-    activation: "relu sigmoid softmax log_softmax erf",
-    linalg: "matmul mm bmm mv dot outer addmm",
-    convert: "to cpu cuda type_as numpy item tolist",
-    random: "uniform_ normal_ random_ bernoulli bernoulli_ exponential_ multinomial",
-}
-
-INPLACE = """add sub mul div true_divide floor_divide remainder fmod neg reciprocal square pow sqrt rsqrt exp exp2 expm1 log log2
-    log10 log1p sin cos tan asin acos atan sinh cosh tanh abs sign floor ceil trunc round frac clamp clamp_min clamp_max lerp
-    relu sigmoid triu tril logical_not bitwise_not cumsum addmm"""
 
 
 def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
@@ -322,32 +301,32 @@ def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
     return shape.reshape(summed, want)
 
 
-METHODS.update({"where": _where_method, "view_as": _view_as, "reshape_as": _reshape_as, "sum_to_size": _sum_to_size})
-
-
-def _bind() -> None:
-    for module, names in _BY_NAME.items():
-        for name in names.split():
-            METHODS.setdefault(name, getattr(module, name))
-    for name in INPLACE.split():
-        METHODS[name + "_"] = inplace(getattr(traced, name) if name in ("add", "sub") else METHODS[name])
-    METHODS["add_"], METHODS["sub_"] = _scaled_inplace("add"), _scaled_inplace("sub")
-    for name, function in (*OPERATORS.items(), *METHODS.items()):
-        setattr(Tensor, name, function)
-    for name, getter in PROPERTIES.items():
-        setattr(Tensor, name, property(getter))
-
-
 def _scaled_inplace(name: str) -> Callable[..., Tensor]:
     """Return `add_` or `sub_`, whose `alpha` scales the operand first."""
     direct = inplace(getattr(traced, name))
 
     def method(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-        return direct(self, elementwise.scaled(self, other, alpha))
+        return direct(self, arithmetic.scaled(self, other, alpha))
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = direct.__doc__
     return method
+
+
+METHODS.update({"add_": _scaled_inplace("add"), "sub_": _scaled_inplace("sub")})
+METHODS.update({"where": _where_method, "view_as": _view_as, "reshape_as": _reshape_as, "sum_to_size": _sum_to_size})
+
+
+def _bind() -> None:
+    for module in MODULES:
+        for name in getattr(module, "METHODS", "").split():
+            METHODS.setdefault(name, getattr(module, name))
+        for name in getattr(module, "INPLACE", "").split():
+            METHODS.setdefault(name + "_", inplace(METHODS[name]))
+    for name, function in (*OPERATORS.items(), *METHODS.items()):
+        setattr(Tensor, name, function)
+    for name, getter in PROPERTIES.items():
+        setattr(Tensor, name, property(getter))
 
 
 _bind()

@@ -12,22 +12,21 @@ from disttorch.nn._padding import pad
 from disttorch.nn._reduction import accepts_legacy
 from disttorch.ops import activation, loss
 from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
-from disttorch.ops.conv import conv1d, conv2d, conv3d
+from disttorch.ops.attention import *
+from disttorch.ops.conv import *
 from disttorch.ops.creation import zeros
 from disttorch.ops.define import expect_tensor
-from disttorch.ops.elementwise import tanh
+from disttorch.ops.dropout import *
+from disttorch.ops.elementary import tanh
+from disttorch.ops.embedding import *
 from disttorch.ops.linalg import linear
 from disttorch.ops.loss import huber_loss
-from disttorch.ops.pool import (
-    avg_pool1d,
-    avg_pool2d,
-    avg_pool3d,
-    max_pool1d,
-    max_pool2d,
-    max_pool3d,
-)
+from disttorch.ops.margin_loss import *
+from disttorch.ops.norm import *
+from disttorch.ops.pool import *
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import traced
+from disttorch.ops.resample import *
 from disttorch.ops.write import inplace as in_place
 
 __all__ = [

@@ -7,10 +7,21 @@ from typing import Any
 from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.core import dtypes
+from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator, unary
-from disttorch.ops.elementwise import clamp_min, not_for
 from disttorch.ops.registry import traced
+from disttorch.ops.rounding import clamp_min
 from disttorch.ops.shape import row_major, wrap_dim
+
+__all__ = [
+    "erf", "log_softmax", "relu", "sigmoid", "softmax",
+]  # fmt: skip
+METHODS = """
+    erf log_softmax relu sigmoid softmax
+"""
+INPLACE = """
+    relu sigmoid
+"""
 
 
 @unary()

@@ -8,6 +8,10 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.ops.define import view_operator
 from disttorch.ops.registry import both
 
+__all__ = [
+    "imag", "real",
+]  # fmt: skip
+
 
 @view_operator(name="real_part", grad_name="RealBackward0")
 def _real(xp, x):

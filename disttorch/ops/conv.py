@@ -10,6 +10,8 @@ from disttorch.backends import kernels_of
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
 
+__all__ = ["conv1d", "conv2d", "conv3d"]
+
 # The convolution is linear in both operands, and so are its derivatives: each of the three operators below has the
 # other two as its derivatives.
 

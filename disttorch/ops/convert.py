@@ -12,6 +12,13 @@ from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.ops.registry import traced
 
+__all__ = [
+    "is_floating_point", "is_tensor", "numel",
+]  # fmt: skip
+METHODS = """
+    cpu cuda item numpy to tolist type_as
+"""
+
 
 def to(
     input: Tensor,

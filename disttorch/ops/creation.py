@@ -15,6 +15,11 @@ from disttorch.core.device import CPU, device
 from disttorch.core.promotion import result_dtype
 from disttorch.ops.shape import copy_order, sizes_of
 
+__all__ = [
+    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
+    "logspace", "ones", "ones_like", "result_type", "tensor", "zeros", "zeros_like",
+]  # fmt: skip
+
 DeviceLike = device | str | int | None
 
 

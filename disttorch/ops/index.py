@@ -17,6 +17,15 @@ from disttorch.ops.registry import traced
 from disttorch.ops.shape import expand, row_major, wrap_dim
 from disttorch.ops.write import before_write, inplace, store, type_label, write_directly, write_out
 
+__all__ = [
+    "gather", "index_add", "index_put", "index_select", "masked_fill", "masked_select", "nonzero", "scatter",
+    "scatter_add",
+]  # fmt: skip
+METHODS = """
+    copy_ fill_ gather index_add index_add_ index_put index_put_ index_select masked_fill masked_fill_
+    masked_select nonzero scatter scatter_ scatter_add scatter_add_ zero_
+"""
+
 # -- filling and copying ------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,16 @@ from disttorch.ops.registry import traced
 from disttorch.ops.shape import copy_order, cut, expand, reshape, row_major, sizes_of, wrap_dim
 from disttorch.ops.write import write_out
 
+__all__ = [
+    "cat", "clone", "flip", "stack", "tril", "triu",
+]  # fmt: skip
+METHODS = """
+    clone contiguous flip repeat tril triu
+"""
+INPLACE = """
+    tril triu
+"""
+
 
 @operator(1, name="clone")
 def _clone(xp, x, contiguous):

@@ -8,6 +8,16 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import raw, traced
 
+__all__ = [
+    "addmm", "bmm", "dot", "matmul", "mm", "mv", "outer",
+]  # fmt: skip
+METHODS = """
+    addmm bmm dot matmul mm mv outer
+"""
+INPLACE = """
+    addmm
+"""
+
 # Gradients of X @ Y, on stacks of matrices: g @ Y^H and X^H @ g; the engine sums over broadcast stacks.
 
 

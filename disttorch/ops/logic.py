@@ -10,6 +10,19 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.ops.define import binary, common_namespace, expect_tensor, operator, promote, unary
 from disttorch.ops.registry import raw, traced
 
+__all__ = [
+    "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "gt", "isclose",
+    "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "where",
+]  # fmt: skip
+METHODS = """
+    allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan le
+    logical_and logical_not logical_or logical_xor lt ne
+"""
+INPLACE = """
+    bitwise_not logical_not
+"""
+
 
 @binary()
 def eq(xp, x, y):

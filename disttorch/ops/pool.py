@@ -9,6 +9,8 @@ from disttorch.backends import kernels_of
 from disttorch.ops.define import operator
 from disttorch.ops.registry import traced
 
+__all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"]
+
 
 @operator(1, name="max_pool", grad_name="MaxPool2DWithIndicesBackward0", differentiable=1)
 def _max_pool(xp, x, kernel, stride, padding, dilation, ceil_mode):

@@ -16,6 +16,14 @@ from disttorch.ops.index import copy_
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import sizes_of
 
+__all__ = [
+    "bernoulli", "dropout", "multinomial", "normal", "rand", "rand_like", "randint", "randn", "randn_like",
+    "randperm",
+]  # fmt: skip
+METHODS = """
+    bernoulli bernoulli_ exponential_ multinomial normal_ random_ uniform_
+"""
+
 
 def stream_of(generator: Any) -> Stream:
     """Return the stream of a Generator, or the default one for None."""

@@ -11,10 +11,21 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core import dtypes
 from disttorch.ops.define import expect_tensor, operator
-from disttorch.ops.elementwise import maximum, minimum
 from disttorch.ops.registry import raw, traced
+from disttorch.ops.rounding import maximum, minimum
 from disttorch.ops.shape import row_major, wrap_dim
 from disttorch.ops.write import write_out
+
+__all__ = [
+    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "cumsum", "dist", "logsumexp", "max", "mean",
+    "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
+]  # fmt: skip
+METHODS = """
+    all amax amin any argmax argmin argsort cumsum dist logsumexp max mean min norm prod sort std sum topk var
+"""
+INPLACE = """
+    cumsum
+"""
 
 Dims = int | Sequence[int] | None
 

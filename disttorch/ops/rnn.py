@@ -15,6 +15,8 @@ from disttorch.ops.linalg import linear
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import both, traced
 
+__all__: list[str] = []
+
 
 @operator(6, differentiable=3)
 def lstm_layer(xp, x, h0, c0, w_ih, w_hh, bias, reverse):

@@ -13,6 +13,15 @@ from disttorch.core.dtypes import dtype
 from disttorch.ops.define import view_operator
 from disttorch.ops.registry import both, traced
 
+__all__ = [
+    "broadcast_to", "chunk", "diagonal", "flatten", "movedim", "narrow", "permute", "reshape", "split",
+    "squeeze", "t", "transpose", "unbind", "unflatten", "unsqueeze",
+]  # fmt: skip
+METHODS = """
+    broadcast_to chunk diagonal expand expand_as flatten movedim narrow permute reshape split squeeze t
+    transpose unbind unflatten unsqueeze view
+"""
+
 
 def wrap_dim(dim: int, ndim: int) -> int:
     """Return `dim` counted from the front; IndexError when there is no such dimension."""

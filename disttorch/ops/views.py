@@ -9,6 +9,8 @@ from disttorch.backends import backend_of
 from disttorch.ops.define import operator, view_operator
 from disttorch.ops.registry import both, raw, traced
 
+__all__: list[str] = []
+
 Chain = tuple[tuple[Any, int, tuple[Any, ...]], ...]
 
 

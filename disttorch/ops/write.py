@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,6 +71,24 @@ def write_out(out: Tensor, result: Tensor, function: str) -> Tensor:
         out._a = result._a.astype(out._a.dtype)
     written(out)
     return out
+
+
+def with_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function of tensors the argument `out=`: a tensor, or a sequence of them for several results."""
+
+    @functools.wraps(function)
+    def with_out_argument(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        if out is None:
+            return result
+        if isinstance(result, Tensor):
+            return write_out(out, result, function.__name__)
+        if not isinstance(out, (tuple, list)) or len(out) != len(result):
+            raise TypeError(f"{function.__name__}(): argument 'out' must be a tuple of {len(result)} Tensors")
+        written_to = [write_out(o, r, function.__name__) for o, r in zip(out, result)]
+        return type(result)(*written_to) if hasattr(result, "_fields") else tuple(written_to)
+
+    return with_out_argument
 
 
 def store(target: Tensor, value: Tensor) -> None:

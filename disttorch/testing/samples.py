@@ -5,9 +5,12 @@ The rows are in `disttorch.testing.rows`, in files named as those of `disttorch.
 
 from __future__ import annotations
 
-from disttorch.testing.rows import elementwise, index, join, layers, linalg, logic, reduce, shape
+import importlib
+import pkgutil
+
+from disttorch.testing import rows
 from disttorch.testing.sample import Sample
 
-_FILES = (elementwise, index, join, layers, linalg, logic, reduce, shape)
+FILES = tuple(importlib.import_module(f"{rows.__name__}.{info.name}") for info in pkgutil.iter_modules(rows.__path__))
 
-SAMPLES: tuple[Sample, ...] = tuple(sample for rows in _FILES for sample in rows.samples())
+SAMPLES: tuple[Sample, ...] = tuple(sample for file in FILES for sample in file.samples())

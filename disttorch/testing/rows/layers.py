@@ -31,6 +31,12 @@ def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-x))
 
 
+def _erf(x: Any) -> Any:
+    import scipy.special
+
+    return scipy.special.erf(x)
+
+
 def _gelu(x: Any) -> Any:
     import scipy.special
 
@@ -41,6 +47,8 @@ def _gelu(x: Any) -> Any:
 
 
 def _activations() -> Iterator[Sample]:
+    yield from pointwise("sigmoid", _sigmoid, complex=True)
+    yield from pointwise("erf", _erf)
     for name, expected in (
         ("relu", lambda x: np.maximum(x, 0)),
         ("logsigmoid", lambda x: np.log(_sigmoid(x))),

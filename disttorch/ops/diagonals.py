@@ -1,0 +1,5 @@
+"""Diagonals, triangles and blocks of matrices."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Running totals and differences along a dimension."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Special functions of mathematical physics, probability and statistics."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,5 @@
+"""Statistics of elements: moments, medians, quantiles, histograms, correlations."""
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The helpers of the comparison with PyTorch are no tests."""
+
+collect_ignore = ["oracle", "report.py"]
