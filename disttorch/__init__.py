@@ -50,11 +50,11 @@ from disttorch.ops.creation import *
 from disttorch.ops.diagonals import *
 from disttorch.ops.distance import *
 from disttorch.ops.elementary import *
-from disttorch.ops.factor import *
 from disttorch.ops.index import *
 from disttorch.ops.join import *
 from disttorch.ops.linalg import *
 from disttorch.ops.logic import *
+from disttorch.ops.matrix import *
 from disttorch.ops.order import *
 from disttorch.ops.products import *
 from disttorch.ops.random import *
@@ -63,7 +63,6 @@ from disttorch.ops.rounding import *
 from disttorch.ops.scan import *
 from disttorch.ops.scatter import *
 from disttorch.ops.shape import *
-from disttorch.ops.solve import *
 from disttorch.ops.special import *
 from disttorch.ops.spectral import *
 from disttorch.ops.statistics import *
@@ -81,7 +80,7 @@ from disttorch._tensor import Tensor
 from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
 from disttorch.serialization import load, save
-from disttorch import distributed, nn, optim, utils
+from disttorch import distributed, fft, linalg, masked, nn, optim, signal, special, utils
 
 float = float32
 double = float64

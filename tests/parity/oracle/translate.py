@@ -64,6 +64,8 @@ def function(given: Any) -> Any:
     if isinstance(given, type):
         return given
     if isinstance(given, types.FunctionType):
+        if given.__name__ == "freeze_rng_state":
+            return disttorch.random.fork_rng
         if given.__module__.startswith(("torch.testing", "torch._refs", "functools", "torch.nn.functional")):
             return _rebound(given)
         raise Missing(f"{given.__module__}.{given.__qualname__} has no public name")

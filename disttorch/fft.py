@@ -1,0 +1,3 @@
+"""Discrete Fourier transforms: `torch.fft`."""
+
+from disttorch.ops.fourier import *  # noqa: F403

@@ -1,0 +1,5 @@
+"""Orthogonal polynomials."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
