@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 
+import torch
 from oracle.names import entries
+from oracle.page import page
 from oracle.run import Report, run, run_errors
 
 
@@ -20,7 +23,11 @@ def main() -> None:
     parser.add_argument("--errors", action="store_true", help="run the inputs that must raise as well")
     parser.add_argument("--most", type=int, default=4, help="differences to show for each operator")
     parser.add_argument("--quiet", action="store_true", help="name the operators that differ, no more")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="run everything and write docs/parity.md")
     given = parser.parse_args()
+    if given.write and (given.names or given.prefix):
+        parser.error("--write runs all operators: give no names and no --prefix")
+    given.errors = given.errors or given.write is not None
     names = given.names or [n for n in entries() if given.prefix is None or n.startswith(given.prefix)]
     begin = time.perf_counter()
     reports = [_one(name, given) for name in names]
@@ -30,6 +37,8 @@ def main() -> None:
         f"{len(good)} of {len(reports)} operators agree on all of {sum(r.samples for r in reports)} samples; "
         f"{raising - bad} of {raising} error inputs raise the same; {time.perf_counter() - begin:.0f} s"
     )
+    if given.write:
+        given.write.write_text(page(reports, torch.__version__.partition("+")[0]), encoding="utf-8")
 
 
 def _one(name: str, given: argparse.Namespace) -> Report:

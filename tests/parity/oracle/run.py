@@ -108,14 +108,13 @@ class Comparison:
         self.entry, self.dtype = entry, dtype
         self.theirs = _copied((sample.input, list(sample.args), sample.kwargs))
         self.ours = translate.value((sample.input, list(sample.args), sample.kwargs))
-        process = sample.output_process_fn_grad or entry_process(entry)
-        self.process, self.our_process = process, translate.value(process) if process else None
+        self.process = sample.output_process_fn_grad if entry.name in _UP_TO_A_CHOICE else None
         self.function = translate.function(entry.op)
 
     def check(self, gradients: bool) -> None:
         """Compare values, types, layouts; with `gradients` the first derivatives, and for small samples the second."""
         expected = self._call(self.entry.op, self.theirs, torch, self.process)
-        found = self._call(self.function, self.ours, disttorch, self.our_process)
+        found = self._call(self.function, self.ours, disttorch, translate.value(self.process))
         name = self.entry.name
         theirs, ours = compare.flat(expected), compare.flat(found)
         assert len(ours) == len(theirs), f"{len(ours)} results, {len(theirs)} expected"
@@ -131,19 +130,15 @@ class Comparison:
     def _call(self, function: Callable[..., Any], arguments: Any, library: Any, process: Any) -> Any:
         first, rest, named = arguments
         library.manual_seed(5)
-        wrapper = self.entry.gradcheck_wrapper
         result = function(first, *rest, **named)
-        del wrapper
-        if process is not None and self.entry.name in _UP_TO_A_CHOICE | _NEEDS_PROCESSING:
-            result = process(result)
-        return result
+        return result if process is None else process(result)
 
     def _check_gradients(self, ours: list[Any], theirs: list[Any]) -> None:
         pairs = [(y, z) for y, z in zip(ours, theirs) if isinstance(z, torch.Tensor) and z.requires_grad]
         inputs = list(_leaves(self.ours)), list(_leaves(self.theirs))
         if not pairs or not inputs[1]:
             return
-        second = self.entry.supports_gradgrad and self.dtype in (torch.float64,) and _small(inputs[1], pairs)
+        second = self.entry.supports_gradgrad and self.dtype is torch.float64 and _small(inputs[1], pairs)
         seeds = [_seed_like(z, k) for k, (_, z) in enumerate(pairs)]
         our_seeds = [translate.tensor(s) for s in seeds]
         expected = torch.autograd.grad(
@@ -177,13 +172,6 @@ class Comparison:
             other = np.zeros(tuple(x.shape)) if h is None else compare.elements(h)
             assert mine.shape == other.shape, f"{what} {k}: {mine.shape}, {other.shape} expected"
             compare.assert_close(mine, other, self.dtype, f"{what} of input {k}", scale=5.0)
-
-
-_NEEDS_PROCESSING: frozenset[str] = frozenset({"linalg.eig", "linalg.svd", "svd", "linalg.eigh"})
-
-
-def entry_process(entry: Any) -> Any:
-    return None
 
 
 def _copied(given: Any) -> Any:
@@ -250,7 +238,7 @@ def check_other_forms(entry: Any, sample: Any, dtype: Any) -> None:
 def _check_form(entry: Any, sample: Any, form: Any, what: str) -> None:
     if form is None or not isinstance(sample.input, torch.Tensor):
         return
-    theirs, ours = _copied((sample.input, list(sample.args), sample.kwargs)), None
+    theirs = _copied((sample.input, list(sample.args), sample.kwargs))
     ours = translate.value((sample.input, list(sample.args), sample.kwargs), leaves=False)
     torch.manual_seed(5)
     disttorch.manual_seed(5)
