@@ -112,9 +112,7 @@ class Tensor:
     @property
     def requires_grad(self) -> bool:
         """Whether operations on the tensor are recorded."""
-        if self._view is not None:
-            self._view.refresh(self)
-        return self._requires_grad
+        return self._requires_grad or (self._view is not None and self._view.base._requires_grad)
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:

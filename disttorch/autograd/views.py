@@ -31,6 +31,8 @@ class View:
         """Give `tensor`, whose view this is, a `grad_fn` that is true after in-place changes of the base."""
         if self.base._edge is self.seen:
             return
+        if self.kind != NORMAL:
+            raise RuntimeError(_refusal(tensor, self.kind, "its base or another view of its base has been"))
         self.seen = self.base._edge
         with grad_mode.enable_grad():
             replayed = self.base
@@ -80,20 +82,32 @@ def check_inplace(tensor: Tensor) -> None:
         return
     if view.base._requires_grad and view.base._edge is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-    if view.kind == MADE_WITHOUT_GRAD:
-        raise RuntimeError(
-            "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Given that this use "
-            "case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the "
-            "inplace either both inside the no_grad block (if you don't want the inplace to be tracked) or both outside (if "
-            "you want the inplace to be tracked)."
-        )
-    if view.kind == ONE_OF_SEVERAL:
-        name = "" if tensor._edge is None else tensor._edge[0].name().split("Backward")[0]
-        raise RuntimeError(
-            f"Output {tensor.output_nr} of {name} is a view and is being modified inplace. This view is the output of a "
-            "function that returns multiple views. Such functions do not allow the output views to be modified inplace. You "
-            "should replace the inplace operation by an out-of-place one."
-        )
+    if view.kind != NORMAL:
+        raise RuntimeError(_refusal(tensor, view.kind, "is being"))
+
+
+_REASONS = {
+    MADE_WITHOUT_GRAD: (
+        " with grad mode enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your "
+        "code by moving both the view and the inplace either both inside the no_grad block (if you don't want the inplace to "
+        "be tracked) or both outside (if you want the inplace to be tracked)."
+    ),
+    ONE_OF_SEVERAL: (
+        ". This view is the output of a function that returns multiple views. Such functions do not allow the output views to "
+        "be modified inplace. You should replace the inplace operation by an out-of-place one."
+    ),
+}
+
+
+def _refusal(tensor: Tensor, kind: str, what: str) -> str:
+    """Return PyTorch's message for an in-place change, made to `what`, that a view of this kind does not allow."""
+    if tensor._edge is None or kind == MADE_WITHOUT_GRAD:
+        subject = "A view was created in no_grad mode and"
+    else:
+        node, output = tensor._edge
+        subject = f"Output {output} of {node.name().split('Backward')[0]} is a view and"
+    enabled = " with grad mode enabled" if tensor._edge is None and kind == ONE_OF_SEVERAL else ""
+    return f"{subject} {what} modified inplace{enabled}{_REASONS[kind]}"
 
 
 def written(tensor: Tensor) -> None:

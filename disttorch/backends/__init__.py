@@ -2,12 +2,13 @@
 
 The type of an array is its device: `numpy.ndarray` is the CPU, `cupy.ndarray` a GPU. A backend gives the
 library's own namespace (`numpy`, `cupy`) for what both libraries do alike, and a module of kernels with the
-same function names for what they do not.
+same function names for what they do not. CuPy is imported when a CUDA device is first asked for.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+import functools
+import importlib.util
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,19 +18,20 @@ from disttorch.core.device import CPU, device
 
 
 class Backend(NamedTuple):
-    """An array library: its namespace and its kernels."""
+    """An array library: its namespace, its kernels, and what CuPy has beyond NumPy (`cupyx`; None for NumPy)."""
 
     namespace: Any
     kernels: Any
+    extension: Any = None
 
 
 _NUMPY = Backend(np, numpy_kernels)
 _backends: dict[type, Backend] = {np.ndarray: _NUMPY}
 
 
-def register(array_type: type, namespace: ModuleType | Any, kernels: ModuleType | Any) -> None:
+def register(array_type: type, namespace: Any, kernels: Any, extension: Any) -> None:
     """Make arrays of `array_type` usable as the memory of tensors."""
-    _backends[array_type] = Backend(namespace, kernels)
+    _backends[array_type] = Backend(namespace, kernels, extension)
 
 
 def backend_of(array: Any) -> Backend:
@@ -58,11 +60,36 @@ def namespace_for(target: device) -> Any:
     """Return the array library that makes arrays on `target`; RuntimeError where the device is not there."""
     if target.type == "cpu":
         return np
-    raise RuntimeError(
-        f"device '{target}' was asked for, but this version of disttorch computes on the CPU only; use device 'cpu'"
-    )
+    count = cuda_device_count()
+    if not count:
+        raise RuntimeError(f"device '{target}' was asked for, but {_why_no_gpu()}; use device 'cpu'")
+    if target.index is not None and target.index >= count:
+        raise RuntimeError(f"device '{target}' was asked for, but there are {count} CUDA devices, counted from 0")
+    return _cupy()
 
 
+def _why_no_gpu() -> str:
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed (pip install 'disttorch[cuda12]' or 'disttorch[cuda13]')"
+    return "CuPy finds no CUDA device"
+
+
+@functools.cache
 def cuda_device_count() -> int:
-    """Return the number of usable CUDA devices."""
-    return 0
+    """Return the number of usable CUDA devices: 0 without CuPy."""
+    if importlib.util.find_spec("cupy") is None:
+        return 0
+    import cupy
+
+    return int(cupy.cuda.runtime.getDeviceCount()) if cupy.cuda.is_available() else 0
+
+
+@functools.cache
+def _cupy() -> Any:
+    import cupy
+    import cupyx
+
+    from disttorch.backends import cupy as kernels
+
+    register(cupy.ndarray, cupy, kernels, cupyx)
+    return cupy

@@ -48,6 +48,7 @@ from disttorch.ops import (
     spectral,
     statistics,
     strided,
+    transfer,
     views,
 )
 
@@ -55,13 +56,13 @@ MODULES = (
     activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
     dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
     matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
-    shape, solve, special, spectral, statistics, strided, views,
+    shape, solve, special, spectral, statistics, strided, transfer, views,
 )  # fmt: skip
 
 __all__ = [
-    "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
+    "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
     "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index", "join",
     "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
     "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
-    "special", "spectral", "statistics", "strided", "views", "MODULES",
+    "special", "spectral", "statistics", "strided", "transfer", "views",
 ]  # fmt: skip

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
-from disttorch.backends import device_of, namespace_for
 from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.ops.registry import traced
+from disttorch.ops.transfer import to_device
 
 __all__ = [
     "is_floating_point", "is_tensor", "numel",
@@ -34,12 +34,10 @@ def to(
     `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)` or by keyword.
     """
     device, dtype = _target(args, device, dtype)
-    result = input
-    if device is not None and device.type != device_of(input._a).type:
-        namespace_for(device)  # raises where the device is not there
+    result = input if device is None else to_device(input, device)
     if dtype is not None and dtype.numpy != input._a.dtype:
         return traced.cast(result, dtype.numpy)
-    return traced.clone(result, False) if copy else result
+    return traced.clone(result, False) if copy and result is input else result
 
 
 def _target(args: tuple[Any, ...], where: Any, dtype: Any) -> tuple[device | None, dtypes.dtype | None]:

@@ -395,3 +395,24 @@ def test_a_view_of_a_base_that_starts_to_require_grad() -> None:
     assert v.requires_grad
     base.sum().backward()
     assert w.grad.item() == 2.0
+
+
+@pytest.mark.parametrize("after", ["grad_fn", "use", "view of it"])
+def test_one_of_several_views_is_refused_after_a_change_of_its_base(after: str) -> None:
+    base = torch.ones(3, requires_grad=True) * 1
+    view = base.unbind()[1]
+    if after == "view of it":
+        view = view[None]
+    base.mul_(2)
+    assert view.requires_grad
+    with pytest.raises(RuntimeError, match="its base or another view of its base has been modified"):
+        view * 2 if after == "use" else view.grad_fn
+
+
+def test_a_view_made_without_grad_is_refused_after_a_change_of_its_base() -> None:
+    base = torch.ones(3, requires_grad=True) * 1
+    with torch.no_grad():
+        view = base[1:]
+    base.mul_(2)
+    with pytest.raises(RuntimeError, match="created in no_grad mode and its base or another view of its base has been"):
+        view.sum()

@@ -1,0 +1,238 @@
+"""A strict double of CuPy for machines without a GPU: arrays over NumPy that refuse what `cupy.ndarray` refuses.
+
+Nothing converts implicitly: `numpy.asarray` of such an array raises, so does an operation of one with a NumPy array, no
+NumPy function accepts one, and reductions return 0-d arrays. Only names, and keywords, that CuPy has are there; they are
+written down in names.json by record.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import scipy.fft
+import scipy.special
+
+NAMES: dict[str, Any] = json.loads((Path(__file__).parent / "names.json").read_text(encoding="utf-8"))
+_MEMBERS = frozenset(NAMES["ndarray"])
+
+
+def unwrapped(value: Any) -> Any:
+    """Return NumPy's view of an operand; TypeError for a NumPy array, which CuPy does not take."""
+    if isinstance(value, ndarray):
+        return value._v
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, (list, tuple)):
+        made = [unwrapped(item) for item in value]
+        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+    return value
+
+
+def wrapped(value: Any) -> Any:
+    """Return a result as the double's: arrays and NumPy scalars become arrays, also inside tuples and lists."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ndarray(np.asarray(value))
+    if isinstance(value, (list, tuple)):
+        made = [wrapped(item) for item in value]
+        return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
+    return value
+
+
+class ndarray:
+    """An array on the imaginary device 0."""
+
+    __slots__ = ("_v",)
+    __array_ufunc__ = None
+    __array_priority__ = 100.0
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._v = values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
+        )
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        raise TypeError(f"numpy.{function.__name__} was called with an array of CuPy")
+
+    device = SimpleNamespace(id=0)
+    shape = property(lambda self: self._v.shape)
+    dtype = property(lambda self: self._v.dtype)
+    ndim = property(lambda self: self._v.ndim)
+    size = property(lambda self: self._v.size)
+    strides = property(lambda self: self._v.strides)
+    itemsize = property(lambda self: self._v.itemsize)
+    nbytes = property(lambda self: self._v.nbytes)
+    T = property(lambda self: ndarray(self._v.T))
+    real = property(lambda self: ndarray(self._v.real))
+    imag = property(lambda self: ndarray(self._v.imag))
+    base = property(lambda self: None if self._v.base is None else ndarray(self._v.base))
+    data = property(lambda self: SimpleNamespace(ptr=self._v.ctypes.data))
+    flags = property(
+        lambda self: SimpleNamespace(
+            c_contiguous=self._v.flags.c_contiguous,
+            f_contiguous=self._v.flags.f_contiguous,
+            owndata=self._v.flags.owndata,
+        )
+    )
+
+    def get(self) -> np.ndarray:
+        """Return the elements on the host."""
+        return self._v.copy()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _MEMBERS:
+            raise AttributeError(f"'cupy.ndarray' object has no attribute '{name}'")
+        method = getattr(self._v, name)
+        if name in ("item", "tolist", "tobytes"):
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for keyword in ("where", "initial"):
+                if keyword in kwargs:
+                    raise TypeError(f"{name}() got an unexpected keyword argument '{keyword}'")
+            return wrapped(method(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+
+        return call
+
+    def __getitem__(self, index: Any) -> Any:
+        return ndarray(np.asarray(self._v[_as_view(unwrapped(index))]))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._v[unwrapped(index)] = unwrapped(value)
+
+    def __iter__(self) -> Any:
+        return (self[k] for k in range(len(self._v)))
+
+    def __len__(self) -> int:
+        return len(self._v)
+
+    def __bool__(self) -> bool:
+        return bool(self._v)
+
+    def __int__(self) -> int:
+        return int(self._v)
+
+    def __index__(self) -> int:
+        return operator.index(self._v)
+
+    def __float__(self) -> float:
+        return float(self._v)
+
+    def __complex__(self) -> complex:
+        return complex(self._v)
+
+    def __repr__(self) -> str:
+        return f"strict {self._v!r}"
+
+
+def _as_view(index: Any) -> Any:
+    """Make NumPy return a 0-d view, as CuPy does, where an index of ints names one element."""
+    listed = index if isinstance(index, tuple) else (index,)
+    basic = all(isinstance(i, (int, slice, type(None), type(Ellipsis))) and not isinstance(i, bool) for i in listed)
+    return (*listed, Ellipsis) if basic and not any(i is Ellipsis for i in listed) else index
+
+
+def _forward(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: _result(function(self._v, unwrapped(other)))
+
+
+def _reflected(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: _result(function(unwrapped(other), self._v))
+
+
+def _in_place(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: ndarray, other: Any) -> ndarray:
+        self._v = function(self._v, unwrapped(other))
+        return self
+
+    return method
+
+
+def _result(value: Any) -> Any:
+    return value if value is NotImplemented else ndarray(np.asarray(value))
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift".split():
+    _short = _name.rstrip("_")
+    setattr(ndarray, f"__{_short}__", _forward(getattr(operator, _name)))
+    setattr(ndarray, f"__r{_short}__", _reflected(getattr(operator, _name)))
+    setattr(ndarray, f"__i{_short}__", _in_place(getattr(operator, f"i{_short}")))
+for _name in "eq ne lt le gt ge".split():
+    setattr(ndarray, f"__{_name}__", _forward(getattr(operator, _name)))
+for _name in "neg pos abs invert".split():
+    setattr(ndarray, f"__{_name}__", lambda self, _f=getattr(operator, _name): _result(_f(self._v)))
+ndarray.__divmod__ = lambda self, other: wrapped(divmod(self._v, unwrapped(other)))  # type: ignore[attr-defined]
+
+
+class Namespace:
+    """A module of CuPy: the recorded names, computed by NumPy or SciPy."""
+
+    def __init__(self, module: str, source: Any, **more: Any) -> None:
+        self._module, self._source = module, source
+        self.__dict__.update(more)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in NAMES[self._module]:
+            raise AttributeError(f"module '{self._module}' has no attribute '{name}'")
+        member = getattr(self._source, name)
+        if not callable(member) or isinstance(member, type):
+            return member
+        made = self._function(name, member)
+        self.__dict__[name] = made
+        return made
+
+    def _function(self, name: str, member: Any) -> Callable[..., Any]:
+        parameters = NAMES[self._module][name]
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if parameters is not None:
+                unknown = kwargs.keys() - set(parameters)
+                if unknown or len(args) > len(parameters):
+                    raise TypeError(f"{self._module}.{name} takes ({', '.join(parameters)}), got {sorted(unknown)}")
+            return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+
+        if isinstance(member, np.ufunc):
+            for method in ("reduce", "accumulate", "outer", "at"):
+                setattr(call, method, _ufunc_method(getattr(member, method)))
+        return call
+
+
+def _ufunc_method(method: Any) -> Callable[..., Any]:
+    return lambda *args, **kwargs: wrapped(method(*unwrapped(args), **{k: unwrapped(v) for k, v in kwargs.items()}))
+
+
+def asarray(a: Any, dtype: Any = None, order: Any = None) -> ndarray:
+    """Copy from the host, or return the array itself: the one door for NumPy arrays."""
+    given = a._v if isinstance(a, ndarray) else a
+    return ndarray(np.asarray(given, dtype, order=order))
+
+
+def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
+    return ndarray(np.lib.stride_tricks.as_strided(x._v, shape, strides))
+
+
+def _scatter_add(a: ndarray, slices: Any, value: Any) -> None:
+    np.add.at(a._v, unwrapped(slices), unwrapped(value))
+
+
+linalg = Namespace("cupy.linalg", np.linalg)
+fft = Namespace("cupy.fft", np.fft)
+stride_tricks = SimpleNamespace(as_strided=_as_strided)
+cupy = Namespace(
+    "cupy", np, ndarray=ndarray, linalg=linalg, fft=fft, asarray=asarray, array=asarray,
+    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, cuda=SimpleNamespace(Device=contextlib.nullcontext),
+)  # fmt: skip
+cupyx = SimpleNamespace(
+    scatter_add=_scatter_add,
+    scipy=SimpleNamespace(special=Namespace("cupyx.scipy.special", scipy.special), fft=scipy.fft),
+)
