@@ -94,7 +94,10 @@ def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tens
 @with_out
 def ldexp(input: Tensor, other: Tensor) -> Tensor:
     """Return input * 2^other."""
-    return mul(expect_tensor(input, "ldexp"), pow(2.0, expect_tensor(other, "ldexp", "other")))
+    exponent = expect_tensor(other, "ldexp", "other")
+    if expect_tensor(input, "ldexp")._a.dtype.kind not in "biu" and exponent._a.dtype.kind in "iu":
+        exponent = exponent.to(input.dtype)
+    return mul(input, pow(2.0, exponent))
 
 
 @unary(float_result=True)

@@ -208,10 +208,14 @@ def frexp(input: Tensor) -> FrexpResult:
 
 @operator(1, name="nan_to_num")
 def _nan_to_num(xp, x, nan, posinf, neginf):
-    if x.dtype.kind == "c":
-        parts = xp.empty((*x.shape, 2), x.real.dtype)
-        parts[..., 0], parts[..., 1] = (_nan_to_num(xp, part, nan, posinf, neginf) for part in (x.real, x.imag))
-        return parts.view(x.dtype)[..., 0]
+    if x.dtype.kind != "c":
+        return _finite(xp, x, nan, posinf, neginf)
+    z = xp.empty_like(x)
+    z.real, z.imag = (_finite(xp, part, nan, posinf, neginf) for part in (x.real, x.imag))
+    return z
+
+
+def _finite(xp: Any, x: Any, nan: float | None, posinf: float | None, neginf: float | None) -> Any:
     limit = finfo(from_numpy_dtype(x.dtype))
     result = xp.where(xp.isnan(x), x.dtype.type(nan or 0), x)
     result = xp.where(x == inf, x.dtype.type(limit.max if posinf is None else posinf), result)

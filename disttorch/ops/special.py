@@ -163,7 +163,7 @@ def _(F, g, x, y):
 @binary(float_result=True, name="special_zeta", check=takes_numbers("special_zeta", "either"))
 def zeta(xp, x, y):
     """Return the Hurwitz zeta function, the sum of (k + y)^-x for k = 0, 1, ..."""
-    not_for("zeta_cpu", x, "c")
+    not_for("zeta_cpu", x if hasattr(x, "dtype") else y, "c")
     return kernels_of(y).scipy_special("zeta", x, y)
 
 
