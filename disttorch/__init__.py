@@ -93,6 +93,4 @@ cdouble = complex128
 
 newaxis = None
 
-subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
-    sub, mul, div, neg, abs, cat, cat, outer,
-)  # fmt: skip
+concat, concatenate, ger = cat, cat, outer

@@ -27,8 +27,10 @@ from disttorch.ops import (
     reduce,
     rounding,
     shape,
+    special,
 )
 from disttorch.ops import complex as complex_parts
+from disttorch.ops.define import expect_tensor
 from disttorch.ops.registry import traced
 from disttorch.ops.write import inplace
 
@@ -212,7 +214,7 @@ def _new_tensor(
 
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def method(self: Tensor, other: Any) -> Tensor:
-        return function(other, self)
+        return function(other, expect_tensor(self, function.__name__))
 
     return method
 
@@ -220,6 +222,8 @@ def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "T": _all_dims_reversed,
     "mT": _matrix_transposed,
+    "H": complex_parts.conjugate_transposed,
+    "mH": complex_parts.adjoint,
     "real": complex_parts.real,
     "imag": complex_parts.imag,
     "is_cuda": lambda self: self.device.type == "cuda",
@@ -239,17 +243,23 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "__sub__": traced.sub, "__rsub__": _reflected(traced.sub), "__isub__": inplace(traced.sub),
     "__mul__": traced.mul, "__rmul__": traced.mul, "__imul__": inplace(traced.mul),
     "__truediv__": arithmetic.true_divide, "__rtruediv__": _reflected(arithmetic.true_divide),
-    "__itruediv__": inplace(arithmetic.true_divide),
+    "__itruediv__": inplace(arithmetic.true_divide), "__div__": arithmetic.true_divide,
+    "__rdiv__": _reflected(arithmetic.true_divide), "__idiv__": inplace(arithmetic.true_divide),
     "__floordiv__": arithmetic.floor_divide, "__rfloordiv__": _reflected(arithmetic.floor_divide),
     "__ifloordiv__": inplace(arithmetic.floor_divide),
     "__mod__": arithmetic.remainder, "__rmod__": _reflected(arithmetic.remainder),
     "__imod__": inplace(arithmetic.remainder),
     "__pow__": elementary.pow, "__rpow__": _reflected(elementary.pow), "__ipow__": inplace(elementary.pow),
     "__matmul__": linalg.matmul, "__rmatmul__": _reflected(linalg.matmul),
-    "__neg__": arithmetic.neg, "__pos__": lambda self: self, "__abs__": rounding.abs,
+    "__neg__": arithmetic.neg, "__pos__": arithmetic.positive, "__abs__": rounding.abs,
     "__eq__": _eq, "__ne__": _ne, "__lt__": logic.lt, "__le__": logic.le, "__gt__": logic.gt, "__ge__": logic.ge,
-    "__invert__": logic.bitwise_not, "__and__": logic.bitwise_and, "__rand__": logic.bitwise_and,
-    "__or__": logic.bitwise_or, "__ror__": logic.bitwise_or, "__xor__": logic.bitwise_xor, "__rxor__": logic.bitwise_xor,
+    "__invert__": logic.bitwise_not, "__and__": logic.bitwise_and, "__rand__": _reflected(logic.bitwise_and),
+    "__iand__": inplace(logic.bitwise_and), "__or__": logic.bitwise_or, "__ror__": _reflected(logic.bitwise_or),
+    "__ior__": inplace(logic.bitwise_or), "__xor__": logic.bitwise_xor, "__rxor__": _reflected(logic.bitwise_xor),
+    "__ixor__": inplace(logic.bitwise_xor),
+    "__lshift__": logic.bitwise_left_shift, "__rlshift__": _reflected(logic.bitwise_left_shift),
+    "__ilshift__": inplace(logic.bitwise_left_shift), "__rshift__": logic.bitwise_right_shift,
+    "__rrshift__": _reflected(logic.bitwise_right_shift), "__irshift__": inplace(logic.bitwise_right_shift),
 }  # fmt: skip
 
 METHODS: dict[str, Callable[..., Any]] = {
@@ -258,9 +268,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "numel": lambda self: self._a.size, "nelement": lambda self: self._a.size,
     "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: self._a.ctypes.data,
     "is_contiguous": lambda self, memory_format=None: self._a.flags.c_contiguous,
-    "is_floating_point": lambda self: self.dtype.is_floating_point,
-    "is_complex": lambda self: self._a.dtype.kind == "c",
-    "is_signed": lambda self: self.dtype.is_signed, "get_device": lambda self: -1,
+    "is_complex": lambda self: self._a.dtype.kind == "c", "get_device": lambda self: -1,
     "new_zeros": _new_filled(creation.zeros), "new_ones": _new_filled(creation.ones),
     "new_empty": _new_filled(creation.empty), "new_full": _new_full, "new_tensor": _new_tensor,
     "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
@@ -268,8 +276,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),
     "short": convert.caster("short", dtypes.int16), "char": convert.caster("char", dtypes.int8),
     "byte": convert.caster("byte", dtypes.uint8), "bool": convert.caster("bool", dtypes.bool_),
-    "add": arithmetic.add, "sub": arithmetic.sub, "subtract": arithmetic.sub, "multiply": arithmetic.mul,
-    "divide": arithmetic.div, "negative": arithmetic.neg, "absolute": rounding.abs,
+    "cfloat": convert.caster("cfloat", dtypes.complex64), "cdouble": convert.caster("cdouble", dtypes.complex128),
+    "polygamma": special.polygamma_method, "polygamma_": inplace(special.polygamma_method),
     "ger": linalg.outer, "concat": join.cat,
 }  # fmt: skip
 
@@ -313,7 +321,7 @@ def _scaled_inplace(name: str) -> Callable[..., Tensor]:
     return method
 
 
-METHODS.update({"add_": _scaled_inplace("add"), "sub_": _scaled_inplace("sub")})
+METHODS.update({name + "_": _scaled_inplace(name[:3]) for name in ("add", "sub", "subtract")})
 METHODS.update({"where": _where_method, "view_as": _view_as, "reshape_as": _reshape_as, "sum_to_size": _sum_to_size})
 
 

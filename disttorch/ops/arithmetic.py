@@ -13,19 +13,38 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor
 from disttorch.core.dtypes import from_numpy_dtype
 from disttorch.core.promotion import result_dtype
-from disttorch.ops.define import binary, for_both, unary
+from disttorch.ops.define import binary, expect_tensor, for_both, unary
 from disttorch.ops.registry import both, traced
+from disttorch.ops.write import with_out
 
 __all__ = [
-    "add", "conj", "div", "floor_divide", "fmod", "is_complex", "lerp", "mul", "neg", "reciprocal", "remainder",
-    "rsub", "square", "sub", "true_divide",
+    "add", "addcdiv", "addcmul", "conj", "conj_physical", "div", "divide", "floor_divide", "fmod", "gcd", "is_complex",
+    "lcm", "lerp", "mul", "multiply", "neg", "negative", "positive", "reciprocal", "remainder", "rsub", "square", "sub",
+    "subtract", "true_divide",
 ]  # fmt: skip
 METHODS = """
-    conj div floor_divide fmod lerp mul neg reciprocal remainder square true_divide
+    add addcdiv addcmul conj conj_physical div divide floor_divide fmod gcd lcm lerp mul multiply neg negative positive
+    reciprocal remainder square sub subtract true_divide
 """
 INPLACE = """
-    add div floor_divide fmod lerp mul neg reciprocal remainder square sub true_divide
+    add addcdiv addcmul conj_physical div divide floor_divide fmod gcd lcm lerp mul multiply neg negative reciprocal
+    remainder square sub subtract true_divide
 """
+
+
+def takes_numbers(label: str, where: str = "") -> Any:
+    """Return a `check` for `binary` that raises TypeError for a number where PyTorch takes only tensors.
+
+    `where` says which operand may be a number: none (""), "other", or "either".
+    """
+
+    def check(input: Any, other: Any) -> None:
+        first, second = isinstance(input, Tensor), isinstance(other, Tensor)
+        if not (first or (where == "either" and second)) or not (second or where):
+            number, argument = (input, "input") if not first else (other, "other")
+            raise TypeError(f"{label}(): argument '{argument}' must be Tensor, not {type(number).__name__}")
+
+    return check
 
 
 @binary(name="add", ufunc=np.add)
@@ -100,6 +119,7 @@ def sub(input: Tensor, other: Any, *, alpha: complex = 1, out: Tensor | None = N
 
 def rsub(input: Tensor, other: Any, *, alpha: complex = 1) -> Tensor:
     """Return other - alpha * input."""
+    expect_tensor(input, "rsub")
     return traced.sub(other, scaled(other, input, alpha))
 
 
@@ -142,7 +162,7 @@ def floor_divide(xp, x, y):
     return xp.floor_divide(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("remainder", "either"))
 def remainder(xp, x, y):
     """Return the remainder with the sign of the divisor: x - y * floor(x / y)."""
     _check_divisor("remainder_cpu", x, y)
@@ -159,7 +179,7 @@ def _(F, g, x, y):
     return -g * F.floor(x / y)
 
 
-@binary()
+@binary(check=takes_numbers("fmod", "other"))
 def fmod(xp, x, y):
     """Return the remainder with the sign of the dividend: x - y * trunc(x / y)."""
     _check_divisor("fmod_cpu", x, y)
@@ -258,7 +278,7 @@ def _(F, g, x):
 @unary(name="conj_physical", grad_name="ConjBackward0")
 def conj_physical(xp, x):
     """Return the complex conjugate, computed."""
-    return xp.conjugate(x)
+    return xp.conjugate(x) if x.dtype.kind == "c" else x.copy()
 
 
 @conj_physical.vjp
@@ -289,6 +309,59 @@ def is_complex(F, input: Any) -> bool:
     return getattr(input, "_a", input).dtype.kind == "c"
 
 
+@with_out
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     """Return input + weight * (end - input); `weight` is a number or a tensor."""
+    for other, argument in ((end, "end"), (weight, "weight")):
+        if isinstance(other, Tensor) and other._a.dtype != input._a.dtype:
+            raise RuntimeError(f"expected dtype {input.dtype!r} for `{argument}` but got dtype {other.dtype!r}")
     return traced.add(input, mul(traced.sub(end, input), weight))
+
+
+@with_out
+def addcmul(input: Tensor, tensor1: Any, tensor2: Any, *, value: complex = 1) -> Tensor:
+    """Return input + value * tensor1 * tensor2."""
+    return traced.add(input, _times(mul(tensor1, tensor2), value, input))
+
+
+@with_out
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, *, value: complex = 1) -> Tensor:
+    """Return input + value * tensor1 / tensor2, for floating-point or complex numbers."""
+    if all([x._a.dtype.kind in "biu" for x in (tensor1, tensor2)]):
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported: use input + value * torch.trunc(tensor1 / tensor2) for "
+            "the quotient rounded towards zero, or convert the tensors to a floating type"
+        )
+    return traced.add(input, _times(true_divide(tensor1, tensor2), value, input))
+
+
+def _times(product: Tensor, value: complex, input: Tensor) -> Tensor:
+    """Return value * product; where all are integers, the value is cut to one."""
+    if value == 1:
+        return product
+    whole = all([x._a.dtype.kind in "biu" for x in (input, product)])
+    return mul(product, int(value) if whole and isinstance(value, float) else value)
+
+
+@binary(check=takes_numbers("gcd"))
+def gcd(xp, x, y):
+    """Return the greatest common divisor of each pair of integers."""
+    not_for("gcd_cpu", x, "bfcV")
+    return xp.gcd(x, y)
+
+
+@binary(check=takes_numbers("lcm"))
+def lcm(xp, x, y):
+    """Return the least common multiple of each pair of integers."""
+    not_for("lcm_cpu", x, "bfcV")
+    return xp.lcm(x, y)
+
+
+def positive(input: Tensor) -> Tensor:
+    """Return the tensor itself, which must not hold bools."""
+    if expect_tensor(input, "positive")._a.dtype == np.dtype(bool):
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+divide, multiply, negative, subtract = div, mul, neg, sub

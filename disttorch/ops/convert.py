@@ -13,10 +13,10 @@ from disttorch.ops.registry import traced
 from disttorch.ops.transfer import to_device
 
 __all__ = [
-    "is_floating_point", "is_tensor", "numel",
+    "is_floating_point", "is_nonzero", "is_signed", "is_tensor", "numel",
 ]  # fmt: skip
 METHODS = """
-    cpu cuda item numpy to tolist type_as
+    cpu cuda is_floating_point is_nonzero is_signed item numpy to tolist type_as
 """
 
 
@@ -58,8 +58,8 @@ def _target(args: tuple[Any, ...], where: Any, dtype: Any) -> tuple[device | Non
 def caster(name: str, d: dtypes.dtype) -> Any:
     """Return the method that converts to type `d`, e.g. `x.float()`."""
 
-    def function(input: Tensor) -> Tensor:
-        return to(input, d)
+    def function(input: Tensor, memory_format: Any = None) -> Tensor:
+        return to(input, d, memory_format=memory_format)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"Return the tensor as {d.name}."
@@ -143,6 +143,16 @@ def is_tensor(obj: object) -> bool:
 def is_floating_point(input: Tensor) -> bool:
     """Whether the elements are floating-point numbers."""
     return input.dtype.is_floating_point
+
+
+def is_signed(input: Tensor) -> bool:
+    """Whether the element type has negative numbers."""
+    return input.dtype.is_signed
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is nonzero."""
+    return as_bool(input)
 
 
 def numel(input: Tensor) -> int:

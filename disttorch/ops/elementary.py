@@ -6,44 +6,49 @@ derivative, as in PyTorch.
 
 from __future__ import annotations
 
+from math import log as _natural_log
+from math import pi
 from typing import Any
 
-from disttorch.ops.arithmetic import not_for
-from disttorch.ops.define import binary, unary
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor
+from disttorch.core import dtypes
+from disttorch.core.promotion import result_dtype
+from disttorch.ops.arithmetic import mul, not_for, takes_numbers
+from disttorch.ops.define import binary, expect_tensor, unary
+from disttorch.ops.write import with_out
 
 __all__ = [
-    "acos",
-    "asin",
-    "atan",
-    "atan2",
-    "cos",
-    "cosh",
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "pow",
-    "rsqrt",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
+    "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan",
+    "atan2", "atanh", "cos", "cosh", "deg2rad", "exp", "exp2", "expm1", "float_power", "hypot", "ldexp", "log", "log1p",
+    "log2", "log10", "logaddexp", "logaddexp2", "pow", "rad2deg", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh",
 ]  # fmt: skip
 METHODS = """
-    acos asin atan atan2 cos cosh exp exp2 expm1 log log10 log1p log2 pow rsqrt sin sinh sqrt tan tanh
+    acos acosh arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh cos cosh deg2rad exp
+    exp2 expm1 float_power hypot ldexp log log10 log1p log2 logaddexp logaddexp2 pow rad2deg rsqrt sin sinh sqrt tan
+    tanh
 """
 INPLACE = """
-    acos asin atan cos cosh exp exp2 expm1 log log10 log1p log2 pow rsqrt sin sinh sqrt tan tanh
+    acos acosh arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh cos cosh deg2rad exp
+    exp2 expm1 float_power hypot ldexp log log10 log1p log2 pow rad2deg rsqrt sin sinh sqrt tan tanh
 """
+
+_LOG_2, _LOG_10 = _natural_log(2), _natural_log(10)
 
 # -- powers, exponentials and logarithms -----------------------------------------------------------------------
 
 
-@binary()
+_check_power_operands = takes_numbers("pow", "either")
+
+
+def _check_power(input: Any, exponent: Any) -> None:
+    _check_power_operands(input, exponent)
+    if isinstance(exponent, int) and exponent < 0 and input._a.dtype.kind in "biu":
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+
+
+@binary(check=_check_power)
 def pow(xp, x, y):
     """Return x to the power y. Integers stay integers and take no negative number as the exponent."""
     if x.dtype == bool and not y.ndim:
@@ -56,8 +61,6 @@ def pow(xp, x, y):
 
 def _power_of_integers(xp: Any, x: Any, y: Any) -> Any:
     """Return x to the power y rounded towards zero, for exponents of which some are negative."""
-    if not y.ndim:
-        raise RuntimeError("Integers to negative integer powers are not allowed.")
     power = xp.power(x, xp.where(y < 0, y & 1, y))
     return xp.where((y < 0) & (x != 1) & (x != -1), 0, power).astype(x.dtype)
 
@@ -73,6 +76,28 @@ def _(F, g, x, y):
 def _(F, g, x, y, out):
     log = F.log(x if hasattr(x, "dtype") else out * 0 + x)
     return g * F.conj(F.where((out == 0) & (y == y), 0.0, out * log))
+
+
+def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
+    """Return input to the power `exponent`, computed in float64 or complex128."""
+    takes_numbers("float_power", "either")(input, exponent)
+    computed = result_dtype([getattr(v, "_a", v) for v in (input, exponent)])
+    wide = dtypes.complex128 if computed.is_complex else dtypes.float64
+    if out is not None and out.dtype is not wide:
+        raise RuntimeError(
+            f"the output given to float_power has dtype {out.dtype!r} but the operation's result requires {wide!r}"
+        )
+    base, power = (v.to(wide) if isinstance(v, Tensor) else v for v in (input, exponent))
+    return pow(base, power, out=out)
+
+
+@with_out
+def ldexp(input: Tensor, other: Tensor) -> Tensor:
+    """Return input * 2^other."""
+    exponent = expect_tensor(other, "ldexp", "other")
+    if expect_tensor(input, "ldexp")._a.dtype.kind not in "biu" and exponent._a.dtype.kind in "iu":
+        exponent = exponent.to(input.dtype)
+    return mul(input, pow(2.0, exponent))
 
 
 @unary(float_result=True)
@@ -111,12 +136,12 @@ def _(F, g, out):
 @unary(float_result=True)
 def exp2(xp, x):
     """Return 2 to the power of each element."""
-    return xp.exp2(x)
+    return xp.exp(x * _LOG_2) if x.dtype.kind == "c" else xp.exp2(x)
 
 
 @exp2.vjp
 def _(F, g, out):
-    return g * F.conj(out) * 0.6931471805599453
+    return g * F.conj(out) * _LOG_2
 
 
 @unary(float_result=True)
@@ -149,7 +174,7 @@ def log2(xp, x):
 
 @log2.vjp
 def _(F, g, x):
-    return g / F.conj(x * 0.6931471805599453)
+    return g / F.conj(x * _LOG_2)
 
 
 @unary(float_result=True)
@@ -160,7 +185,7 @@ def log10(xp, x):
 
 @log10.vjp
 def _(F, g, x):
-    return g / F.conj(x * 2.302585092994046)
+    return g / F.conj(x * _LOG_10)
 
 
 @unary(float_result=True)
@@ -172,6 +197,69 @@ def log1p(xp, x):
 @log1p.vjp
 def _(F, g, x):
     return g / F.conj(x + 1)
+
+
+@binary(check=takes_numbers("logaddexp"))
+def logaddexp(xp, x, y):
+    """Return log(e^x + e^y), without overflow."""
+    not_for("logaddexp_cpu", x, "biu")
+    if x.dtype.kind != "c":
+        return _widened(xp.logaddexp, x, y)
+    swap = x.real < y.real
+    high, low = xp.where(swap, y, x), xp.where(swap, x, y)
+    same = (high == low) | ~xp.isfinite(high.real)  # infinities have no difference
+    return high + xp.log1p(xp.exp(xp.where(same, 0, low - high)))
+
+
+@logaddexp.vjp("x")
+def _(F, g, x, y):
+    return g / F.conj(F.exp(y - x) + 1)
+
+
+@logaddexp.vjp("y")
+def _(F, g, x, y):
+    return g / F.conj(F.exp(x - y) + 1)
+
+
+@binary(check=takes_numbers("logaddexp2"))
+def logaddexp2(xp, x, y):
+    """Return the logarithm to base 2 of 2^x + 2^y, without overflow."""
+    not_for("logaddexp2_cpu", x, "biuc")
+    return _widened(xp.logaddexp2, x, y)
+
+
+@logaddexp2.vjp("x")
+def _(F, g, x, y):
+    return g / (F.exp2(y - x) + 1)
+
+
+@logaddexp2.vjp("y")
+def _(F, g, x, y):
+    return g / (F.exp2(x - y) + 1)
+
+
+def _widened(function: Any, *arrays: Any) -> Any:
+    """Compute 16-bit floats in float32: NumPy's function may not take them."""
+    if arrays[0].dtype.itemsize > 2:
+        return function(*arrays)
+    return function(*[a.astype(np.float32) for a in arrays]).astype(arrays[0].dtype)
+
+
+@binary(check=takes_numbers("hypot"))
+def hypot(xp, x, y):
+    """Return sqrt(x^2 + y^2), without overflow on the way."""
+    not_for("hypot_cpu", x, "biuc")
+    return _widened(xp.hypot, x, y)
+
+
+@hypot.vjp("x")
+def _(F, g, x, out):
+    return g * (x / out)
+
+
+@hypot.vjp("y")
+def _(F, g, y, out):
+    return g * (y / out)
 
 
 # -- trigonometry -------------------------------------------------------------------------------------------------
@@ -243,7 +331,7 @@ def _(F, g, x):
     return g / F.conj(x * x + 1)
 
 
-@binary(float_result=True)
+@binary(float_result=True, check=takes_numbers("atan2"))
 def atan2(xp, x, y):
     """Return the angle in radians of the point (y, x), in the right quadrant."""
     return xp.arctan2(x, y)
@@ -257,6 +345,30 @@ def _(F, g, x, y):
 @atan2.vjp("y")
 def _(F, g, x, y):
     return g * (-x / (x * x + y * y))
+
+
+@unary(float_result=True)
+def deg2rad(xp, x):
+    """Return an angle given in degrees in radians."""
+    not_for("deg2rad", x, "c")
+    return x * x.dtype.type(pi / 180)
+
+
+@deg2rad.vjp
+def _(F, g):
+    return g * (pi / 180)
+
+
+@unary(float_result=True)
+def rad2deg(xp, x):
+    """Return an angle given in radians in degrees."""
+    not_for("rad2deg", x, "c")
+    return x * x.dtype.type(180 / pi)
+
+
+@rad2deg.vjp
+def _(F, g):
+    return g * (180 / pi)
 
 
 @unary(float_result=True)
@@ -290,3 +402,41 @@ def tanh(xp, x, out=None):
 @tanh.vjp
 def _(F, g, out):
     return g * F.conj(1 - out * out)
+
+
+@unary(float_result=True)
+def asinh(xp, x):
+    """Return the number whose hyperbolic sine is x."""
+    return xp.arcsinh(x)
+
+
+@asinh.vjp
+def _(F, g, x):
+    return g * F.conj(F.rsqrt(x * x + 1))
+
+
+@unary(float_result=True)
+def acosh(xp, x):
+    """Return the number, not negative, whose hyperbolic cosine is x."""
+    return xp.arccosh(x)
+
+
+@acosh.vjp
+def _(F, g, x):
+    # (x - 1)^(1/2) and (x + 1)^(1/2) apart: together they would leave the principal branch of complex numbers.
+    return g * F.conj(F.rsqrt(x - 1) * F.rsqrt(x + 1))
+
+
+@unary(float_result=True)
+def atanh(xp, x):
+    """Return the number whose hyperbolic tangent is x."""
+    return xp.arctanh(x)
+
+
+@atanh.vjp
+def _(F, g, x):
+    return g / F.conj(1 - x * x)
+
+
+arccos, arcsin, arctan, arctan2 = acos, asin, atan, atan2
+arccosh, arcsinh, arctanh = acosh, asinh, atanh

@@ -2,77 +2,88 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
+from disttorch.ops.arithmetic import not_for, takes_numbers
 from disttorch.ops.define import binary, common_namespace, expect_tensor, operator, promote, unary
 from disttorch.ops.registry import raw, traced
+from disttorch.ops.write import with_out
 
 __all__ = [
-    "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "gt", "isclose",
-    "isfinite", "isinf", "isnan", "le", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
-    "where",
+    "allclose", "bitwise_and", "bitwise_left_shift", "bitwise_not", "bitwise_or", "bitwise_right_shift", "bitwise_xor",
+    "eq", "equal", "ge", "greater", "greater_equal", "gt", "isclose", "isfinite", "isinf", "isnan", "isneginf", "isposinf",
+    "isreal", "le", "less", "less_equal", "logical_and", "logical_not", "logical_or", "logical_xor", "lt", "ne",
+    "not_equal", "where",
 ]  # fmt: skip
 METHODS = """
-    allclose bitwise_and bitwise_not bitwise_or bitwise_xor eq equal ge gt isclose isfinite isinf isnan le
-    logical_and logical_not logical_or logical_xor lt ne
+    allclose bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq equal ge greater
+    greater_equal gt isclose isfinite isinf isnan isneginf isposinf isreal le less less_equal logical_and logical_not
+    logical_or logical_xor lt ne not_equal
 """
 INPLACE = """
-    bitwise_not logical_not
+    bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq ge greater greater_equal gt
+    le less less_equal logical_and logical_not logical_or logical_xor lt ne not_equal
 """
 
 
-@binary()
+@binary(check=takes_numbers("eq", "other"))
 def eq(xp, x, y):
     """Whether each pair of elements is equal."""
     return xp.equal(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("ne", "other"))
 def ne(xp, x, y):
     """Whether each pair of elements differs."""
     return xp.not_equal(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("lt", "other"))
 def lt(xp, x, y):
     """Whether each element of the first is smaller."""
+    not_for("lt_cpu", x, "c")
     return xp.less(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("le", "other"))
 def le(xp, x, y):
     """Whether each element of the first is smaller or equal."""
+    not_for("le_cpu", x, "c")
     return xp.less_equal(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("gt", "other"))
 def gt(xp, x, y):
     """Whether each element of the first is larger."""
+    not_for("gt_cpu", x, "c")
     return xp.greater(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("ge", "other"))
 def ge(xp, x, y):
     """Whether each element of the first is larger or equal."""
+    not_for("ge_cpu", x, "c")
     return xp.greater_equal(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("logical_and"))
 def logical_and(xp, x, y):
     """Whether both elements are nonzero."""
     return xp.logical_and(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("logical_or"))
 def logical_or(xp, x, y):
     """Whether either element is nonzero."""
     return xp.logical_or(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("logical_xor"))
 def logical_xor(xp, x, y):
     """Whether exactly one of the elements is nonzero."""
     return xp.logical_xor(x, y)
@@ -84,28 +95,46 @@ def logical_not(xp, x):
     return xp.logical_not(x)
 
 
-@binary()
+@binary(check=takes_numbers("bitwise_and", "either"))
 def bitwise_and(xp, x, y):
     """Return the bitwise and of integers, the logical one of bools."""
+    not_for("bitwise_and_cpu", x, "fcV")
     return xp.bitwise_and(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("bitwise_or", "either"))
 def bitwise_or(xp, x, y):
     """Return the bitwise or of integers, the logical one of bools."""
+    not_for("bitwise_or_cpu", x, "fcV")
     return xp.bitwise_or(x, y)
 
 
-@binary()
+@binary(check=takes_numbers("bitwise_xor", "either"))
 def bitwise_xor(xp, x, y):
     """Return the bitwise exclusive or of integers, the logical one of bools."""
+    not_for("bitwise_xor_cpu", x, "fcV")
     return xp.bitwise_xor(x, y)
 
 
 @unary()
 def bitwise_not(xp, x):
     """Return the bitwise complement of integers, the logical one of bools."""
+    not_for("bitwise_not_cpu", x, "fcV")
     return xp.invert(x)
+
+
+@binary(check=takes_numbers("bitwise_left_shift", "either"))
+def bitwise_left_shift(xp, x, y):
+    """Return the first of two integers with its bits shifted to the left by the second: x * 2^y."""
+    not_for("lshift_cpu", x, "bfcV")
+    return xp.left_shift(x, y)
+
+
+@binary(check=takes_numbers("bitwise_right_shift", "either"))
+def bitwise_right_shift(xp, x, y):
+    """Return the first of two integers with its bits shifted to the right by the second: floor(x / 2^y)."""
+    not_for("rshift_cpu", x, "bfcV")
+    return xp.right_shift(x, y)
 
 
 @unary()
@@ -126,6 +155,31 @@ def isfinite(xp, x):
     return xp.ones(x.shape, bool) if x.dtype.kind in "biu" else xp.isfinite(x)
 
 
+@unary()
+def isposinf(xp, x):
+    """Whether each element is plus infinity."""
+    return _is_infinity(xp, x, "isposinf", inf)
+
+
+@unary()
+def isneginf(xp, x):
+    """Whether each element is minus infinity."""
+    return _is_infinity(xp, x, "isneginf", -inf)
+
+
+def _is_infinity(xp: Any, x: Any, name: str, infinity: float) -> Any:
+    if x.dtype.kind == "c":
+        raise RuntimeError(f"{name} does not support complex inputs.")
+    return xp.zeros(x.shape, bool) if x.dtype.kind in "biu" else x == x.dtype.type(infinity)
+
+
+def isreal(input: Tensor) -> Tensor:
+    """Whether the imaginary part of each element is 0."""
+    a = expect_tensor(input, "isreal")._a
+    xp = backend_of(a).namespace
+    return wrap(xp.asarray(a.imag == 0) if a.dtype.kind == "c" else xp.ones(a.shape, bool))
+
+
 @operator(3, name="select_by", grad_name="WhereBackward0")
 def _where(xp, condition, x, y):
     return xp.where(condition, x, y)
@@ -144,6 +198,7 @@ def _(F, g, condition):
     return F.where(condition, 0.0, g)
 
 
+@with_out
 def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     """Return `input` where the condition holds and `other` elsewhere (tensors or numbers, promoted).
 
@@ -181,12 +236,12 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 def isclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Whether |input - other| <= atol + rtol * |other|, element by element."""
     if input._a.dtype != other._a.dtype:
-        raise RuntimeError(f"{_type(input)} did not match {_type(other)}")
-    return wrap(np.isclose(input._a, other._a, rtol, atol, equal_nan))
-
-
-def _type(tensor: Tensor) -> str:
-    return str(tensor.dtype)
+        raise RuntimeError(f"{input.dtype!r} did not match {other.dtype!r}")
+    for name, given in (("rtol", rtol), ("atol", atol)):
+        if given < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {given}")
+    xp = common_namespace([input._a, other._a])
+    return wrap(xp.asarray(xp.isclose(input._a, other._a, rtol, atol, equal_nan)))
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
@@ -194,3 +249,6 @@ def equal(input: Tensor, other: Tensor) -> bool:
     expect_tensor(input, "equal")
     expect_tensor(other, "equal", "other")
     return input._a.shape == other._a.shape and bool((input._a == other._a).all())
+
+
+greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne

@@ -13,10 +13,10 @@ from disttorch.backends.numpy.softmax import (
     softmax,
     softmax_grad,
 )
-from disttorch.backends.numpy.special import erf
+from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
     "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "scipy_special", "sgd", "sigmoid", "softmax", "softmax_grad",
 ]  # fmt: skip

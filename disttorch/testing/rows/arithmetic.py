@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from disttorch.ops.registry import traced
-from disttorch.testing.sample import A, P, Sample, method, one, pairwise, pointwise
+from disttorch.testing.sample import A, Index, P, Sample, method, one, pairwise, pointwise
 
 _UNARY = {
     "neg": (np.negative, "any"), "reciprocal": (np.reciprocal, "positive"), "square": (np.square, "any"),
+    "conj_physical": (np.conj, "any"),
 }  # fmt: skip
 
 
@@ -18,10 +18,10 @@ def samples() -> Iterator[Sample]:
     for name, (expected, values) in _UNARY.items():
         yield from pointwise(name, expected, values, complex=True)
     yield from pointwise("conj", np.conj, complex=True, covers="")
-    yield from one(
-        "conj_physical", lambda t, x: traced.conj_physical(x), A(2, 3), expected=np.conj, complex=True, internal=True
-    )
+    yield from pointwise("positive", lambda x: x, complex=True, covers="")
+    yield from one("negative", lambda t, x: t.negative(x), A(2, 3), covers="neg", expected=np.negative)
     yield from _binary_samples()
+    yield from _ternary_samples()
 
 
 def _binary_samples() -> Iterator[Sample]:
@@ -47,8 +47,26 @@ def _binary_samples() -> Iterator[Sample]:
             covers=covers,
             expected=(lambda x, y: np.trunc(x / y)) if mode == "trunc" else np.floor_divide,
         )
+    for name, covers, expected in (
+        ("subtract", "sub", np.subtract), ("multiply", "mul", np.multiply), ("divide", "true_divide", np.true_divide)
+    ):  # fmt: skip
+        yield from one(
+            name, lambda t, x, y, n=name: getattr(t, n)(x, y), A(2, 3), P(3), covers=covers, expected=expected
+        )
+    for name in ("gcd", "lcm"):
+        yield from one(
+            name, lambda t, x, y, n=name: getattr(t, n)(x, y), Index(30, 3, 4), Index(30, 4), expected=getattr(np, name),
+            differentiable=False,
+        )  # fmt: skip
+
+
+def _ternary_samples() -> Iterator[Sample]:
     yield from method("lerp", lambda t, x, y: t.lerp(x, y, 0.3), A(3, 2), A(3, 2), covers="", complex=True)
     yield from one(
         "lerp", lambda t, x, y, w: t.lerp(x, y, w), A(3, 2), A(2), A(3, 1), covers="",
         expected=lambda x, y, w: x + w * (y - x),
     )  # fmt: skip
+    yield from one("addcmul", lambda t, x, y, z: t.addcmul(x, y, z, value=2), A(3, 2), A(2), A(3, 1), covers="",
+                   expected=lambda x, y, z: x + 2 * y * z, complex=True)  # fmt: skip
+    yield from one("addcdiv", lambda t, x, y, z: t.addcdiv(x, y, z, value=2), A(3, 2), A(2), P(3, 1), covers="",
+                   expected=lambda x, y, z: x + 2 * y / z, complex=True)  # fmt: skip

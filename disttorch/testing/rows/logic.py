@@ -23,7 +23,8 @@ def samples() -> Iterator[Sample]:
             expected=expected, **off,
         )  # fmt: skip
     for name, expected in (
-        ("logical_not", np.logical_not), ("isnan", np.isnan), ("isinf", np.isinf), ("isfinite", np.isfinite)
+        ("logical_not", np.logical_not), ("isnan", np.isnan), ("isinf", np.isinf), ("isfinite", np.isfinite),
+        ("isposinf", np.isposinf), ("isneginf", np.isneginf),
     ):  # fmt: skip
         yield from pointwise(name, expected, "zeros", **off)
     for name, expected in (
@@ -31,6 +32,15 @@ def samples() -> Iterator[Sample]:
     ):  # fmt: skip
         for x, y in ((Index(9, 3, 4), Index(9, 4)), (Mask(3, 4), Mask(3, 4))):
             yield from one(name, lambda t, x, y, n=name: getattr(t, n)(x, y), x, y, expected=expected, **off)
+    for name, expected in (("bitwise_left_shift", np.left_shift), ("bitwise_right_shift", np.right_shift)):
+        yield from one(name, lambda t, x, y, n=name: getattr(t, n)(x, y), Index(99, 3, 4), Index(70, 4),
+                       expected=expected, **off)  # fmt: skip
+    for alias, name in (
+        ("greater", "gt"), ("greater_equal", "ge"), ("less", "lt"), ("less_equal", "le"), ("not_equal", "ne")
+    ):  # fmt: skip
+        yield from one(alias, lambda t, x, y, n=alias: getattr(t, n)(x, y), A(3), A(3), covers=name,
+                       expected=getattr(np, alias), **off)  # fmt: skip
+    yield from one("isreal", lambda t, x: t.isreal(x), A(3), covers="", expected=np.isreal, complex=True, **off)
     for x in (Index(9, 3, 4), Mask(3)):
         yield from one("bitwise_not", lambda t, x: t.bitwise_not(x), x, expected=np.invert, **off)
     yield from one("where", lambda t, c: t.where(c), Mask(3, 4), covers="", **off)

@@ -17,9 +17,13 @@ def samples() -> Iterator[Sample]:
     yield from pointwise("abs", np.abs, complex=True)
     yield from pointwise("sgn", lambda x: x / np.abs(x), complex=True)
     yield from one("round", lambda t, x: t.round(x, decimals=1), A(3, 4))
-    yield from pairwise("maximum", np.maximum, number=None)
-    yield from pairwise("minimum", np.minimum, number=None)
+    for name in ("maximum", "minimum", "fmax", "fmin"):
+        yield from pairwise(name, getattr(np, name), number=None)
+    for alias, name in (("absolute", "abs"), ("fix", "trunc")):
+        yield from one(alias, lambda t, x, n=alias: getattr(t, n)(x), A(2, 3), covers=name, expected=getattr(np, alias))
     yield from _limit_samples()
+    yield from _sign_samples()
+    yield from _representation_samples()
 
 
 def _limit_samples() -> Iterator[Sample]:
@@ -33,3 +37,22 @@ def _limit_samples() -> Iterator[Sample]:
     )  # fmt: skip
     yield from one("clamp_min", lambda t, x: t.clamp_min(x, 0.5), A(3, 4))
     yield from one("clamp_max", lambda t, x: t.clamp_max(x, 0.5), A(3, 4))
+    yield from one("clip", lambda t, x: t.clip(x, max=0.5), A(3, 4), covers="clamp_max",
+                   expected=lambda x: np.minimum(x, 0.5))  # fmt: skip
+
+
+def _sign_samples() -> Iterator[Sample]:
+    yield from pairwise("copysign", np.copysign, number=-1.5)
+    yield from pointwise("signbit", np.signbit, differentiable=False)
+    yield from one("heaviside", lambda t, x, y: t.heaviside(x, y), Input((3, 4), "zeros"), A(4), expected=np.heaviside,
+                   differentiable=False)  # fmt: skip
+
+
+def _representation_samples() -> Iterator[Sample]:
+    yield from one("nextafter", lambda t, x, y: t.nextafter(x, y), A(2, 3), A(3), expected=np.nextafter)
+    yield from method("frexp", lambda t, x: tuple(t.frexp(x)), A(3, 4), expected=lambda x: tuple(np.frexp(x)))
+    yield from one("nan_to_num", lambda t, x: t.nan_to_num(x), A(2, 3), expected=np.nan_to_num)
+    yield from one(
+        "nan_to_num", lambda t, x: t.nan_to_num(t.log(x), 1.0, 2.0, 3.0), Input((2, 6), "zeros"), covers="",
+        expected=lambda x: np.nan_to_num(np.log(x), nan=1.0, posinf=2.0, neginf=3.0), differentiable=False, complex=True,
+    )  # fmt: skip
