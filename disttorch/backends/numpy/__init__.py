@@ -3,8 +3,10 @@
 from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
+from disttorch.backends.numpy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
+from disttorch.backends.numpy.scan import running_extreme, running_logsumexp
 from disttorch.backends.numpy.softmax import (
     log_softmax,
     log_softmax_grad,
@@ -18,5 +20,5 @@ from disttorch.backends.numpy.special import erf
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
     "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "unique", "unique_consecutive",
 ]  # fmt: skip
