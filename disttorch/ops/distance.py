@@ -8,6 +8,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.backends import backend_of
 from disttorch.core import dtypes
 from disttorch.ops.define import operator
+from disttorch.ops.join import contiguous
 from disttorch.ops.linalg import matmul
 from disttorch.ops.reduce import Dims, reduced_dims, spread, sum
 from disttorch.ops.registry import raw, traced
@@ -111,7 +112,7 @@ def renorm(input: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
         raise RuntimeError(f"renorm: expected a positive norm and a maximum of at least 0, got {p} and {maxnorm}")
     kept = wrap_dim(dim, input._a.ndim)
     sizes = norm(input, p, [d for d in range(input._a.ndim) if d != kept], True)
-    return input * traced.where(sizes > maxnorm, maxnorm / (sizes + 1e-7), 1.0)
+    return contiguous(input) * traced.where(sizes > maxnorm, maxnorm / (sizes + 1e-7), 1.0)
 
 
 # -- distances between points -------------------------------------------------------------------------------------

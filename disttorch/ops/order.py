@@ -11,6 +11,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of, kernels_of
 from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.reduce import spread
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import row_major, wrap_dim
 from disttorch.ops.write import with_out
@@ -99,7 +100,7 @@ def _rows_with(function: str, input: Tensor, dim: int) -> int:
 @with_out
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
     """Return the k-th smallest element along `dim` (k = 1 is the smallest), and where it was."""
-    not_for("kthvalue_cpu", input._a, "bc")
+    not_for("kthvalue_cpu", input._a, "bc" if input._a.ndim else "c")
     d = wrap_dim(dim, input._a.ndim)
     if not 1 <= k <= (input._a.shape[d] if input._a.ndim else 1):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
@@ -128,8 +129,9 @@ def _median(xp, x, ignore_nan):
 
 @_median.vjp
 def _(F, g, x, out):
+    dims = tuple(range(x.ndim))
     chosen = ((x == out) | ((x != x) & (out != out))) * 1.0
-    return g * (chosen / F.sum(chosen, tuple(range(x.ndim)), False))
+    return spread(F, g, dims, False) * (chosen / F.sum(chosen, dims, True))
 
 
 def _median_along(input: Tensor, dim: Any, keepdim: bool, ignore_nan: bool, function: str) -> Any:

@@ -277,6 +277,8 @@ def _slopes(x: Tensor, step: Any, d: int, edge_order: int) -> Tensor:
     if size <= edge_order:
         raise RuntimeError(f"torch.gradient expected each dimension size to be at least edge_order+1, got size {size}")
     gaps = _gaps(x, step, d)
+    if x._a.dtype == bool and isinstance(gaps, Tensor):
+        x = x.to(dtypes.get_default_dtype())
     secants = (_part(x, d, 1, 0) - _part(x, d, 0, -1)) / gaps
     share: Any = 0.5
     if isinstance(gaps, Tensor) and gaps._a.ndim:
