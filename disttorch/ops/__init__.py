@@ -60,9 +60,9 @@ MODULES = (
 )  # fmt: skip
 
 __all__ = [
-    "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
-    "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index", "join",
-    "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
-    "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
+    "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
+    "creation", "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index",
+    "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials",
+    "pool", "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
     "special", "spectral", "statistics", "strided", "transfer", "views",
 ]  # fmt: skip

@@ -2,4 +2,285 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of, kernels_of
+from disttorch.ops.arithmetic import not_for
+from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.reduce import spread
+from disttorch.ops.registry import traced
+from disttorch.ops.shape import row_major, wrap_dim
+from disttorch.ops.write import with_out
+
+__all__ = [
+    "argsort", "bucketize", "isin", "kthvalue", "median", "mode", "msort", "nanmedian", "searchsorted", "sort", "topk",
+    "unique", "unique_consecutive",
+]  # fmt: skip
+METHODS = """
+    argsort kthvalue median mode msort nanmedian sort topk unique unique_consecutive
+"""
+
+# -- sorting ------------------------------------------------------------------------------------------------------
+
+
+class SortResult(NamedTuple):
+    values: Tensor
+    indices: Tensor
+
+
+def _order(a: Any, dim: int, descending: bool) -> Any:
+    """Return the positions of the elements in order along `dim`; equal ones keep theirs, NaN counts as the largest."""
+    if a.dtype.kind == "c":
+        raise RuntimeError("Sort does not support complex dtypes on CPU")
+    xp = backend_of(a).namespace
+    if not a.ndim:
+        return xp.zeros((), xp.int64)
+    if not descending:
+        return row_major(xp.argsort(a, dim, kind="stable"))
+    backwards = xp.argsort(xp.flip(a, dim), dim, kind="stable")
+    return row_major(a.shape[dim] - 1 - xp.flip(backwards, dim))
+
+
+@with_out
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> SortResult:
+    """Return the elements in order along `dim`, and where each one was; equal elements keep their order."""
+    d = wrap_dim(dim, expect_tensor(input, "sort")._a.ndim)
+    order = _order(input._a, d, descending)
+    return SortResult(traced.gather(input, d, order), wrap(order))
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """Return the positions that would put the elements in order along `dim`."""
+    return wrap(_order(input._a, wrap_dim(dim, input._a.ndim), descending))
+
+
+@with_out
+def msort(input: Tensor) -> Tensor:
+    """Return the elements in order along the first dimension."""
+    return sort(input, 0).values
+
+
+@with_out
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
+    """Return the `k` largest (or smallest) elements along `dim` in order, and where each one was."""
+    d = wrap_dim(dim, input._a.ndim)
+    if input._a.dtype == bool:
+        raise RuntimeError("topk does not support bool dtypes on CPU")
+    size = input._a.shape[d] if input._a.ndim else 1
+    if not 0 <= k <= size:
+        raise RuntimeError("selected index k out of range")
+    order = _order(input._a, d, largest)
+    chosen = order[(slice(None),) * d + (slice(k),)].copy() if input._a.ndim else order
+    return SortResult(traced.gather(input, d, chosen), wrap(chosen))
+
+
+# -- one element of each row --------------------------------------------------------------------------------------
+
+
+def _picked(input: Tensor, places: Any, dim: int, keepdim: bool) -> SortResult:
+    """Return the elements at `places` (of size 1 along `dim`) and the places."""
+    values, indices = traced.gather(input, dim, places), wrap(places)
+    if keepdim or not input._a.ndim:
+        return SortResult(values, indices)
+    return SortResult(values.squeeze(dim), indices.squeeze(dim))
+
+
+def _rows_with(function: str, input: Tensor, dim: int) -> int:
+    """Return the dimension, counted from the front; IndexError if there is nothing along it to choose from."""
+    d = wrap_dim(dim, input._a.ndim)
+    if input._a.ndim and not input._a.shape[d]:
+        raise IndexError(f"{function}(): Expected reduction dim {d} to have non-zero size.")
+    return d
+
+
+@with_out
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
+    """Return the k-th smallest element along `dim` (k = 1 is the smallest), and where it was."""
+    not_for("kthvalue_cpu", input._a, "bc" if input._a.ndim else "c")
+    d = wrap_dim(dim, input._a.ndim)
+    if not 1 <= k <= (input._a.shape[d] if input._a.ndim else 1):
+        raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
+    order = _order(input._a, d, False)
+    places = order[(slice(None),) * d + (slice(k - 1, k),)].copy() if input._a.ndim else order
+    return _picked(input, places, d, keepdim)
+
+
+def _middle(xp: Any, ordered: Any, dim: int, ignore_nan: bool) -> Any:
+    """Return where, along `dim` of sorted rows, the lower median is: the first NaN if there is one that counts."""
+    size = ordered.shape[dim]
+    numbers = (ordered == ordered).sum(dim, keepdims=True)
+    if ignore_nan:
+        return xp.maximum(numbers - 1, 0) // 2
+    return xp.where(numbers < size, numbers, (size - 1) // 2)
+
+
+@operator(1, name="median")
+def _median(xp, x, ignore_nan):
+    not_for("median_cpu", x, "bc")
+    if not x.size:
+        return xp.full((), float("nan") if x.dtype.kind not in "iu" else xp.iinfo(x.dtype).min, x.dtype)
+    ordered = xp.sort(x.reshape(-1))
+    return ordered[_middle(xp, ordered, 0, ignore_nan)].reshape(())
+
+
+@_median.vjp
+def _(F, g, x, out):
+    dims = tuple(range(x.ndim))
+    chosen = ((x == out) | ((x != x) & (out != out))) * 1.0
+    return spread(F, g, dims, False) * (chosen / F.sum(chosen, dims, True))
+
+
+def _median_along(input: Tensor, dim: Any, keepdim: bool, ignore_nan: bool, function: str) -> Any:
+    if dim is None:
+        return _median(input, ignore_nan)
+    not_for("median_cpu", input._a, "bc")
+    d = _rows_with(function, input, dim)
+    order = _order(input._a, d, False)
+    if not input._a.ndim:
+        return _picked(input, order, d, keepdim)
+    xp = backend_of(order).namespace
+    ordered = xp.take_along_axis(input._a, order, d)
+    return _picked(input, xp.take_along_axis(order, _middle(xp, ordered, d, ignore_nan), d), d, keepdim)
+
+
+@with_out
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the median, the lower one of two; with `dim` the values and indices along it. NaN if there is a NaN."""
+    return _median_along(input, dim, keepdim, False, "median")
+
+
+@with_out
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Return the median of the elements that are not NaN; with `dim` the values and indices along it."""
+    return _median_along(input, dim, keepdim, True, "nanmedian")
+
+
+@with_out
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> SortResult:
+    """Return the commonest element along `dim`, the smallest of several, and the last place where it was."""
+    not_for("mode_cpu", input._a, "c")
+    d = _rows_with("mode", input, dim)
+    order = _order(input._a, d, False)
+    if not input._a.ndim:
+        return _picked(input, order, d, keepdim)
+    xp = backend_of(order).namespace
+    ordered = xp.moveaxis(xp.take_along_axis(input._a, order, d), d, -1)
+    places = xp.arange(ordered.shape[-1])
+    begins = xp.concatenate([xp.ones_like(ordered[..., :1], bool), ordered[..., 1:] != ordered[..., :-1]], -1)
+    lengths = places - kernels_of(begins).running_extreme(xp.where(begins, places, 0), -1, True)
+    best = xp.moveaxis(lengths.argmax(-1)[..., None], -1, d)
+    return _picked(input, xp.take_along_axis(order, best, d), d, keepdim)
+
+
+# -- searching ----------------------------------------------------------------------------------------------------
+
+
+def _as_values(function: str, values: Any, sequence: Tensor) -> Any:
+    if not isinstance(values, Tensor):
+        return np.asarray(values).astype(sequence._a.dtype if sequence._a.dtype.kind == "f" else None)
+    if values._a.dtype != sequence._a.dtype:
+        raise RuntimeError(
+            f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary "
+            f"tensor's dtype {sequence.dtype!r} and input value tensor's dtype {values.dtype!r}"
+        )
+    return values._a
+
+
+@with_out
+def searchsorted(
+    sorted_sequence: Tensor,
+    input: Any,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Tensor | None = None,
+) -> Tensor:
+    """Return where each value would go into its row of `sorted_sequence` [..., n]: before equal elements, or after them.
+
+    Values have the sequence's leading dimensions, or any shape for a sequence of one dimension. `sorter` [..., n] puts
+    an unsorted sequence in order.
+    """
+    sequence, values = sorted_sequence._a, _as_values("searchsorted", input, sorted_sequence)
+    if side not in (None, "left", "right"):
+        raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if side == "left" and right:
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right"
+        )
+    if sequence.ndim != 1 and sequence.shape[:-1] != values.shape[:-1]:
+        raise RuntimeError(
+            "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
+            f"and input value tensor must match, but we got {list(sequence.shape)} and {list(values.shape)}"
+        )
+    if sorter is not None:
+        if sorter._a.shape != sequence.shape:
+            raise RuntimeError("torch.searchsorted(): boundary and sorter must have the same size")
+        sequence = backend_of(sequence).namespace.take_along_axis(sequence, sorter._a, -1)
+    found = kernels_of(sequence).searchsorted(sequence, values, right or side == "right")
+    return wrap(found.astype(np.int32 if out_int32 else np.int64, copy=False))
+
+
+@with_out
+def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right: bool = False) -> Tensor:
+    """Return which bucket between the sorted `boundaries` [n] each value is in: the number of boundaries below it.
+
+    `right` says that a bucket contains its left boundary, not its right one.
+    """
+    if boundaries._a.ndim != 1:
+        raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries._a.ndim})")
+    return searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+@with_out
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Whether each of `elements` is one of `test_elements`; with `invert`, whether it is none."""
+    arrays = [x._a if isinstance(x, Tensor) else np.asarray(x) for x in (elements, test_elements)]
+    return wrap(np.asarray(backend_of(arrays[0]).namespace.isin(*arrays, invert=invert)))
+
+
+# -- distinct elements --------------------------------------------------------------------------------------------
+
+
+def _distinct(input: Tensor, dim: int | None, consecutive: bool, inverse: bool, counts: bool) -> Any:
+    a = input._a
+    name = "unique_consecutive" if consecutive else "unique"
+    not_for(name, a, "c")
+    if dim is None:
+        kept, places, numbers = getattr(kernels_of(a), name)(a.reshape(-1, 1))
+        values, places = kept[:, 0], places.reshape(a.shape)
+    else:
+        xp, d = backend_of(a).namespace, wrap_dim(dim, a.ndim)
+        if not a.size and any(n == 0 for k, n in enumerate(a.shape) if k != d):
+            raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
+        rows = xp.moveaxis(a, d, 0) if a.ndim else a.reshape(1)
+        kept, places, numbers = getattr(kernels_of(a), name)(rows.reshape(len(rows), prod(rows.shape[1:])))
+        values = row_major(xp.moveaxis(kept.reshape(len(kept), *rows.shape[1:]), 0, d))
+    results = [values, *([places] if inverse else []), *([numbers] if counts else [])]
+    wrapped = tuple(wrap(row_major(x)) for x in results)
+    return wrapped if len(wrapped) > 1 else wrapped[0]
+
+
+def unique(
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
+) -> Any:
+    """Return the distinct elements in order (the distinct slices of `dim`).
+
+    `return_inverse` adds where in the result each element is, `return_counts` how often each occurs.
+    """
+    return _distinct(input, dim, False, return_inverse, return_counts)
+
+
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """Return the elements (the slices of `dim`) without those that equal their predecessor; see `unique`."""
+    return _distinct(input, dim, True, return_inverse, return_counts)

@@ -1,4 +1,4 @@
-"""Sums, means, extrema, sorting and running totals: from many elements to few."""
+"""Sums, products, means, extrema and logic over all elements or along dimensions: from many elements to few."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core import dtypes
+from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import raw, traced
 from disttorch.ops.rounding import maximum, minimum
 from disttorch.ops.shape import row_major, wrap_dim
-from disttorch.ops.write import write_out
+from disttorch.ops.write import type_label, with_out, write_out
 
 __all__ = [
-    "all", "amax", "amin", "any", "argmax", "argmin", "argsort", "cumsum", "dist", "logsumexp", "max", "mean",
-    "min", "norm", "prod", "sort", "std", "sum", "topk", "var",
+    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "logsumexp", "max", "mean", "min",
+    "nanmean", "nansum", "prod", "sum",
 ]  # fmt: skip
 METHODS = """
-    all amax amin any argmax argmin argsort cumsum dist logsumexp max mean min norm prod sort std sum topk var
-"""
-INPLACE = """
-    cumsum
+    all amax amin aminmax any argmax argmin count_nonzero logsumexp max mean min nanmean nansum prod sum
 """
 
 Dims = int | Sequence[int] | None
@@ -67,7 +65,8 @@ def _(F, g, x_shape, dims, keepdim):
     return F.expand(spread(F, g, dims, keepdim), x_shape)
 
 
-def _summable(input: Tensor, dtype: dtypes.dtype | None) -> Tensor:
+def summable(input: Tensor, dtype: dtypes.dtype | None) -> Tensor:
+    """Return what a sum or product adds up: the input as `dtype`, else as int64 if it holds integers or bools."""
     expect_tensor(input, "sum")
     if dtype is not None:
         return input.to(dtype)
@@ -83,7 +82,7 @@ def sum(
     out: Tensor | None = None,
 ) -> Tensor:
     """Return the sum over all elements, or over `dim`. Integers and bools are summed as int64."""
-    result = _sum(_summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
+    result = _sum(summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
     return result if out is None else write_out(out, result, "sum")
 
 
@@ -109,21 +108,48 @@ def mean(
     out: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over all elements, or over `dim`."""
-    if dtype is not None:
-        input = input.to(dtype)
-    elif input._a.dtype.kind in "biu":
+    expect_tensor(input, "mean")
+    asked = input.dtype if dtype is None else dtype
+    if asked.kind in ("bool", "integer"):
         raise RuntimeError(
-            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: "
-            f"{_name(input)}"
+            f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a "
+            f"floating point or complex dtype. Got: {type_label(asked.numpy)}"
         )
+    input = input if dtype is None else input.to(dtype)
     result = _mean(input, reduced_dims(dim, input._a.ndim), keepdim)
     return result if out is None else write_out(out, result, "mean")
 
 
-def _name(tensor: Tensor) -> str:
-    return {"int64": "Long", "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}[
-        tensor.dtype.name
-    ]
+# -- without NaN, and how many ---------------------------------------------------------------------------------------
+
+
+@with_out
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return the sum over all elements, or over `dim`, with NaN counted as 0."""
+    if input._a.dtype.kind == "c":
+        raise RuntimeError("nansum on CPU does not support complex inputs")
+    input = summable(input, dtype)
+    if input._a.dtype.kind in "biu":
+        return _sum(input, reduced_dims(dim, input._a.ndim), keepdim)
+    return _sum(traced.where(input != input, 0.0, input), reduced_dims(dim, input._a.ndim), keepdim)
+
+
+@with_out
+def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return the mean over all elements, or over `dim`, that are not NaN."""
+    if input._a.dtype.kind in "biu":
+        raise RuntimeError(
+            f"nanmean(): expected input to have floating point or complex dtype but got {type_label(input._a.dtype)}"
+        )
+    return nansum(input, dim, keepdim, dtype=dtype) / sum(input == input, dim, keepdim)
+
+
+def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
+    """Return how many elements, along `dim` if given, are not zero."""
+    return sum(input != 0, dim)
+
+
+# -- products and log-sum-exp -----------------------------------------------------------------------------------------
 
 
 @operator(1, name="prod")
@@ -143,7 +169,8 @@ def _product_of_others(xp, x, dims):
     """Return for each element the product of the others along `dims`, exact where elements are zero."""
     rest = tuple(d for d in range(x.ndim) if d not in dims)
     order = (*rest, *dims)
-    rows = x.transpose(order).reshape(*(x.shape[d] for d in rest), -1)
+    count = _product(x.shape[d] for d in dims)
+    rows = x.transpose(order).reshape(*(x.shape[d] for d in rest), count)
     before, after = xp.ones_like(rows), xp.ones_like(rows)
     before[..., 1:] = xp.cumprod(rows[..., :-1], -1)
     after[..., :-1] = xp.cumprod(rows[..., :0:-1], -1)[..., ::-1]
@@ -169,108 +196,18 @@ def _(F, g, x, dims):
     return F.permute(shaped, tuple(int(i) for i in np.argsort(order)))
 
 
+@with_out
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: dtypes.dtype | None = None) -> Tensor:
     """Return the product over all elements, or over `dim`. Integers and bools are multiplied as int64."""
-    return _prod(_summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
-
-
-@operator(1, name="cumsum")
-def _cumsum(xp, x, dim):
-    return row_major(xp.cumsum(x, dim, dtype=x.dtype)) if x.ndim else x.copy()
-
-
-@_cumsum.vjp
-def _(F, g, dim):
-    return F.flip(F.cumsum(F.flip(g, (dim,)), dim), (dim,)) if g.ndim else g
-
-
-def cumsum(input: Tensor, dim: int, *, dtype: dtypes.dtype | None = None) -> Tensor:
-    """Return the running sum along `dim`."""
-    return _cumsum(_summable(input, dtype), wrap_dim(dim, input._a.ndim))
-
-
-# -- variance and norms -------------------------------------------------------------------------------------------
-
-
-def var(
-    input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
-) -> Tensor:
-    """Return the variance: the squared distance from the mean, summed and divided by (count - correction)."""
-    if unbiased is not None:
-        correction = int(unbiased)
-    if isinstance(dim, bool):  # var(unbiased)
-        correction, dim = int(dim), None
-    dims = reduced_dims(dim, input._a.ndim)
-    count = _product(input._a.shape[d] for d in dims)
-    centred = input - mean(input, dims, True) if dims else input - input
-    squares = centred * traced.conj(centred)
-    if squares._a.dtype.kind == "c":
-        squares = squares.real
-    return _sum(squares, dims, keepdim) / (count - correction if count > correction else float("nan"))
-
-
-def std(
-    input: Tensor, dim: Dims = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: float = 1
-) -> Tensor:
-    """Return the standard deviation, the square root of `var`."""
-    return traced.sqrt(var(input, dim, unbiased, keepdim, correction=correction))
-
-
-@operator(1, name="vector_norm", grad_name="LinalgVectorNormBackward0")
-def _vector_norm(xp, x, p, dims, keepdim):
-    size = row_major(xp.absolute(x))
-    if x.dtype.itemsize == 2:
-        return raw.vector_norm(size.astype(np.float32), p, dims, keepdim).astype(x.dtype)
-    if p == 2:
-        return xp.sqrt((size * size).sum(dims, keepdims=keepdim))
-    if p == float("inf"):
-        return size.max(dims, keepdims=keepdim)
-    if p == float("-inf"):
-        return size.min(dims, keepdims=keepdim)
-    if p == 0:
-        return (size != 0).sum(dims, keepdims=keepdim).astype(size.dtype)
-    return (size**p).sum(dims, keepdims=keepdim) ** (1 / p)
-
-
-@_vector_norm.vjp
-def _(F, g, x, out, p, dims, keepdim):
-    g, norm = spread(F, g, dims, keepdim), spread(F, out, dims, keepdim)
-    if p == 0:
-        return None
-    if p in (float("inf"), float("-inf")):
-        largest = (F.abs(x) == norm) * 1.0
-        return F.sgn(x) * (g * largest / F.sum(largest, dims, True))
-    if p == 1:
-        return F.sgn(x) * g
-    if p == 2:
-        return F.where(norm == 0, 0.0, x * (g / F.where(norm == 0, 1.0, norm)))
-    size = F.abs(x)
-    safe = F.where(norm == 0, 1.0, norm)
-    scaled = F.where(size == 0, 0.0, F.pow(F.where(size == 0, 1.0, size) / safe, p - 1))
-    return F.where(norm == 0, 0.0, F.sgn(x) * scaled * g)
-
-
-def norm(input: Tensor, p: float | str | None = "fro", dim: Dims = None, keepdim: bool = False) -> Tensor:
-    """Return the p-norm of the elements (the Euclidean norm by default), over all of them or over `dim`."""
-    order = 2.0 if p in ("fro", None) else p
-    if not isinstance(order, (int, float)):
-        raise RuntimeError(f"norm(): expected p to be a number or 'fro', got {p!r}")
-    if input._a.dtype.kind in "biu":
-        raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_name(input)}"
-        )
-    return _vector_norm(input, float(order), reduced_dims(dim, input._a.ndim), keepdim)
-
-
-def dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    """Return the p-norm of input - other."""
-    return norm(input - other, p)
+    return _prod(summable(input, dtype), reduced_dims(dim, input._a.ndim), keepdim)
 
 
 @operator(1, name="logsumexp")
 def _logsumexp(xp, x, dims, keepdim):
     x = row_major(x)
-    top = x.max(dims, keepdims=True) if x.size else xp.zeros((), x.dtype)
+    if x.dtype.itemsize == 2:
+        return raw.logsumexp(x.astype(np.float32), dims, keepdim).astype(x.dtype)
+    top = x.real.max(dims, keepdims=True) if x.size else xp.zeros((), x.dtype)
     top = xp.where(xp.isfinite(top), top, 0)
     total = xp.log(xp.exp(x - top).sum(dims, keepdims=True)) + top
     return total if keepdim else total.reshape(tuple(n for d, n in enumerate(x.shape) if d not in dims))
@@ -278,9 +215,10 @@ def _logsumexp(xp, x, dims, keepdim):
 
 @_logsumexp.vjp
 def _(F, g, x, out, dims, keepdim):
-    return spread(F, g, dims, keepdim) * F.exp(x - spread(F, out, dims, keepdim))
+    return spread(F, g, dims, keepdim) * F.conj(F.exp(x - spread(F, out, dims, keepdim)))
 
 
+@with_out
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """Return log(sum(exp(input))) over `dim`, without overflow."""
     if input._a.dtype.kind in "biu":
@@ -288,7 +226,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return _logsumexp(input, reduced_dims(dim, input._a.ndim), keepdim)
 
 
-# -- extrema and order --------------------------------------------------------------------------------------------
+# -- extrema ------------------------------------------------------------------------------------------------------
 
 
 class MaxResult(NamedTuple):
@@ -296,8 +234,14 @@ class MaxResult(NamedTuple):
     indices: Tensor
 
 
+class AminmaxResult(NamedTuple):
+    min: Tensor
+    max: Tensor
+
+
 @operator(1, name="extreme", grad_name="MaxBackward1")
 def _extreme(xp, x, largest, dims, keepdim):
+    not_for("max_values_cpu", x, "c")
     return row_major(x.max(dims, keepdims=keepdim) if largest else x.min(dims, keepdims=keepdim))
 
 
@@ -324,6 +268,7 @@ def _given(dim: Dims) -> bool:
     return dim is not None and dim != () and dim != []
 
 
+@with_out
 def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """Return the largest element; a gradient is shared equally between equal ones."""
     dims = reduced_dims(dim, input._a.ndim)
@@ -331,11 +276,20 @@ def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     return _extreme(input, True, dims, keepdim)
 
 
+@with_out
 def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
     """Return the smallest element; a gradient is shared equally between equal ones."""
     dims = reduced_dims(dim, input._a.ndim)
     _check_not_empty("amin", input, dims, _given(dim))
     return _extreme(input, False, dims, keepdim)
+
+
+@with_out
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
+    """Return the smallest and the largest element; a gradient is shared equally between equal ones."""
+    dims = reduced_dims(dim, input._a.ndim)
+    _check_not_empty("aminmax", input, dims, _given(dim))
+    return AminmaxResult(_extreme(input, False, dims, keepdim), _extreme(input, True, dims, keepdim))
 
 
 def _positions(a: Any, largest: bool, dim: int) -> Any:
@@ -344,6 +298,7 @@ def _positions(a: Any, largest: bool, dim: int) -> Any:
 
 def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) -> MaxResult:
     d = wrap_dim(dim, input._a.ndim)
+    not_for(f"{function}_cpu", input._a, "c")
     if input._a.ndim:
         _check_not_empty(function, input, (d,), True)
     if not input._a.ndim:
@@ -359,23 +314,29 @@ def _whole(input: Tensor, largest: bool, function: str) -> Tensor:
     return _extreme(input, largest, dims, False)
 
 
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+@with_out
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """Return the largest element; with `dim` the values and indices along it; with a tensor the larger of each pair."""
-    if isinstance(dim, Tensor):
-        return maximum(input, dim)
+    other = dim if isinstance(dim, Tensor) else other
+    if other is not None:
+        return maximum(expect_tensor(input, "max"), other)
     return _whole(input, True, "max") if dim is None else _best(input, True, dim, keepdim, "max")
 
 
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+@with_out
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """Return the smallest element; with `dim` the values and indices along it; with a tensor the smaller of each pair."""
-    if isinstance(dim, Tensor):
-        return minimum(input, dim)
+    other = dim if isinstance(dim, Tensor) else other
+    if other is not None:
+        return minimum(expect_tensor(input, "min"), other)
     return _whole(input, False, "min") if dim is None else _best(input, False, dim, keepdim, "min")
 
 
 def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
     a = input._a
     name = "argmax" if largest else "argmin"
+    if a.dtype.kind in "cb":
+        raise RuntimeError(f"{name}(): does not support {'complex' if a.dtype.kind == 'c' else 'bool'} input")
     if dim is None:
         if not a.size:
             raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
@@ -389,51 +350,16 @@ def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor
     return wrap(np.expand_dims(found, d) if keepdim and a.ndim else found)
 
 
+@with_out
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the position of the largest element, in the flattened tensor or along `dim`."""
     return _arg(input, dim, keepdim, True)
 
 
+@with_out
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Return the position of the smallest element, in the flattened tensor or along `dim`."""
     return _arg(input, dim, keepdim, False)
-
-
-def _order(a: Any, dim: int, descending: bool) -> Any:
-    if not a.ndim:
-        return np.zeros((), np.int64)
-    if not descending:
-        return np.argsort(a, dim, kind="stable")
-    backwards = np.argsort(np.flip(a, dim), dim, kind="stable")
-    return np.ascontiguousarray(a.shape[dim] - 1 - np.flip(backwards, dim))
-
-
-class SortResult(NamedTuple):
-    values: Tensor
-    indices: Tensor
-
-
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> SortResult:
-    """Return the elements in order along `dim`, and where each one was; equal elements keep their order."""
-    d = wrap_dim(dim, input._a.ndim)
-    order = _order(input._a, d, descending)
-    return SortResult(traced.gather(input, d, order), wrap(order))
-
-
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """Return the positions that would put the elements in order along `dim`."""
-    return wrap(_order(input._a, wrap_dim(dim, input._a.ndim), descending))
-
-
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> SortResult:
-    """Return the `k` largest (or smallest) elements along `dim` in order, and where each one was."""
-    d = wrap_dim(dim, input._a.ndim)
-    size = input._a.shape[d] if input._a.ndim else 1
-    if not 0 <= k <= size:
-        raise RuntimeError("selected index k out of range")
-    order = _order(input._a, d, largest)
-    chosen = order[(slice(None),) * d + (slice(k),)].copy() if input._a.ndim else order
-    return SortResult(traced.gather(input, d, chosen), wrap(chosen))
 
 
 # -- logic --------------------------------------------------------------------------------------------------------
@@ -444,11 +370,13 @@ def _logical(input: Tensor, dim: Dims, keepdim: bool, function: Any) -> Tensor:
     return wrap(np.asarray(found, np.uint8 if input._a.dtype == np.uint8 else bool))
 
 
+@with_out
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element, along `dim` if given, is nonzero."""
     return _logical(input, dim, keepdim, np.all)
 
 
+@with_out
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element, along `dim` if given, is nonzero."""
     return _logical(input, dim, keepdim, np.any)

@@ -3,8 +3,10 @@
 from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
+from disttorch.backends.numpy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
+from disttorch.backends.numpy.scan import running_extreme, running_logsumexp
 from disttorch.backends.numpy.softmax import (
     log_softmax,
     log_softmax_grad,
@@ -16,7 +18,8 @@ from disttorch.backends.numpy.softmax import (
 from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
-    "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
-    "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "scipy_special", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad",
+    "erf", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad",
+    "nll_loss", "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp",
+    "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "unique", "unique_consecutive",
 ]  # fmt: skip

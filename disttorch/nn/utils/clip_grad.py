@@ -10,7 +10,7 @@ from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
 from disttorch.ops.creation import tensor
 from disttorch.ops.join import stack
-from disttorch.ops.reduce import norm
+from disttorch.ops.distance import norm
 
 Tensors = Tensor | Iterable[Tensor]
 
