@@ -2,6 +2,16 @@
 
 from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
+from disttorch.backends.numpy.linalg import (
+    cholesky_info,
+    ldl_factor,
+    ldl_solve,
+    lstsq,
+    lu_factor,
+    lu_permutation,
+    matrix_exp,
+    solve_triangular,
+)
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
@@ -16,7 +26,8 @@ from disttorch.backends.numpy.softmax import (
 from disttorch.backends.numpy.special import erf
 
 __all__ = [
-    "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
-    "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
+    "convolution_weight_grad", "erf", "ldl_factor", "ldl_solve", "log_softmax", "log_softmax_grad", "lstm_layer",
+    "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss",
+    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular",
 ]  # fmt: skip
