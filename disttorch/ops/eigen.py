@@ -15,8 +15,7 @@ from disttorch.autograd.grad_mode import is_grad_enabled
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.ops.define import for_both, operator
 from disttorch.ops.factor import LinAlgError, check_floating, check_matrix, check_square
-from disttorch.ops.linalg import matmul
-from disttorch.ops.registry import raw, traced
+from disttorch.ops.registry import raw
 from disttorch.ops.write import type_label, with_out
 
 __all__ = [
@@ -64,13 +63,13 @@ def _(F, g, x_shape, out0, out1, out2, full_matrices):
     gu = None if gu is None else F.leading(gu, None, k)
     gvh = None if gvh is None else F.leading(gvh, k, None)
     row, column = F.unsqueeze(s, s.ndim - 1), F.unsqueeze(s, s.ndim)
-    inner = 0.0 if gs is None else F.diagonal_matrix(gs)
+    inner = 0.0 if gs is None else F.diagonal_matrix(gs, u)
     gap = F.differences(s) * (row + column + F.eye_of(s) * (1 - 2 * column))  # s_j^2 - s_i^2, and 1 on the diagonal
     if gu is not None:
         turn = F.skew(F.matmul(F.mH(u), gu))
         inner = inner + turn / gap * row
         if F.is_complex(u):
-            inner = inner + F.diagonal_matrix(F.diagonal_of(turn) / (s * 2))
+            inner = inner + F.diagonal_matrix(F.diagonal_of(turn) / (s * 2), u)
     if gvh is not None:
         inner = inner + column * (F.skew(F.matmul(vh, F.mH(gvh))) / gap)
     found = F.matmul(u, F.matmul(inner, vh))
@@ -154,10 +153,10 @@ def _eigh(xp, x, uplo):
 @_eigh.vjp
 def _(F, g, out0, out1):
     values, vectors, (gl, gv) = out0, out1, g
-    inner = 0.0 if gl is None else F.diagonal_matrix(gl)
+    inner = 0.0 if gl is None else F.diagonal_matrix(gl, vectors)
     if gv is not None:
-        turned = F.matmul(F.mH(vectors), gv) / F.differences(values)
-        inner = inner + turned * (1 - F.eye_of(values))
+        turned = F.matmul(F.mH(vectors), gv) / F.differences(values) * (1 - F.eye_of(values))
+        inner = inner + (turned + F.mH(turned)) * 0.5
     return F.matmul(vectors, F.matmul(inner, F.mH(vectors)))
 
 
@@ -201,7 +200,7 @@ def _eig(xp, x):
 def _(F, g, out0, out1):
     values, vectors, (gl, gv) = out0, out1, g
     adjoint = F.mH(vectors)
-    inner = 0.0 if gl is None else F.diagonal_matrix(gl)
+    inner = 0.0 if gl is None else F.diagonal_matrix(gl, vectors)
     if gv is not None:
         turned = F.matmul(adjoint, gv)
         lengths = F.unsqueeze(F.real(F.diagonal_of(turned)), values.ndim - 1)  # LAPACK's vectors have length 1
@@ -260,12 +259,16 @@ def _largest(values: Any) -> Any:
 
 
 @operator(1, name="pinv", grad_name="LinalgPinvBackward0")
-def _pinv(xp, x, atol, rtol):
-    u, s, vh = raw.svd(x, False)
-    limit = _threshold(_largest(s), atol, rtol, x.shape)
-    kept = s > xp.asarray(limit)[..., None]
-    inverse = xp.where(kept, 1 / xp.where(kept, s, 1), 0).astype(s.dtype)
-    return xp.ascontiguousarray(raw.mH(vh) @ (inverse[..., None] * raw.mH(u)))
+def _pinv(xp, x, atol, rtol, hermitian):
+    if hermitian:
+        values, left = raw.eigh(x, "L")
+        right = raw.mH(left)
+    else:
+        left, values, right = raw.svd(x, False)
+    size = xp.absolute(values)
+    kept = size > xp.asarray(_threshold(_largest(size), atol, rtol, x.shape))[..., None]
+    inverse = xp.where(kept, 1 / xp.where(kept, values, 1), 0).astype(values.dtype)
+    return xp.ascontiguousarray(raw.mH(right) @ (inverse[..., None] * raw.mH(left)))
 
 
 @_pinv.vjp
@@ -283,15 +286,6 @@ def pinv_grad(F: Any, g: Any, x: Any, inverse: Any) -> Any:
         + F.matmul(adjoint, F.matmul(inverse, outside_rows))
         - F.matmul(adjoint, F.matmul(g, adjoint))
     )
-
-
-def _hermitian_pinv(x: Tensor, atol: Any, rtol: Any) -> Tensor:
-    values, vectors = eigh(x)
-    size = np.abs(values._a)
-    limit = np.asarray(_threshold(_largest(size), atol, rtol, x._a.shape))
-    kept = wrap(size > limit[..., None])
-    inverse = traced.where(kept, 1 / traced.where(kept, values, 1), 0)
-    return matmul(vectors * traced.unsqueeze(inverse, values._a.ndim - 1), traced.mH(vectors))
 
 
 @with_out
@@ -318,8 +312,7 @@ def pinv(
     tolerances = [_tolerance(v, name, "torch.linalg.pinv") for v, name in ((atol, "atol"), (rtol, "rtol"))]
     if hermitian:
         check_square("linalg.pinv", A)
-        return _hermitian_pinv(A, *tolerances)
-    return _pinv(A, *tolerances)
+    return _pinv(A, *tolerances, hermitian)
 
 
 @with_out

@@ -80,10 +80,19 @@ def _eye_of(F, x: Any) -> Any:
     return F.constant(x, np.eye(a.shape[-1], dtype=a.real.dtype))
 
 
+def _identity_like(x: Tensor) -> Tensor:
+    """Return matrices of the shape of `x` with ones on the diagonal; in the graph, with a derivative of 0."""
+    return traced.where(wrap(np.zeros((), bool)), x, wrap(np.eye(*x._a.shape[-2:], dtype=x._a.dtype)))
+
+
+traced.identity_like = _identity_like
+
+
 @for_both("diagonal_matrix")
-def _diagonal_matrix(F, values: Any) -> Any:
-    """Return matrices with `values` on the diagonal."""
-    return F.unsqueeze(values, values.ndim) * F.eye_of(values)
+def _diagonal_matrix(F, values: Any, like: Any) -> Any:
+    """Return matrices with `values` on the diagonal, of the type of `like`."""
+    eye = np.eye(values.shape[-1], dtype=getattr(like, "_a", like).dtype)
+    return F.unsqueeze(values, values.ndim) * F.constant(like, eye)
 
 
 @for_both("diagonal_of")
@@ -205,7 +214,7 @@ def _qr_grad(F: Any, gq: Any, gr: Any, q: Any, r: Any) -> Any:
     if gq is not None:
         inner = inner - F.matmul(F.mH(q), gq)
     upper = F.triu(inner, 1)
-    total = F.matmul(q, upper + F.mH(upper) + F.diagonal_matrix(F.real(F.diagonal_of(inner))))
+    total = F.matmul(q, upper + F.mH(upper) + F.diagonal_matrix(F.real(F.diagonal_of(inner)), q))
     if gq is not None:
         total = total + gq
     return F.mH(F.solve_triangular(r, F.mH(total), True, False))
@@ -245,24 +254,22 @@ def reflect_all(x: Tensor, tau: Tensor, target: Tensor, adjoint: bool) -> Tensor
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """Return the first n columns of the product of the reflectors below the diagonal of A [*, m, n] with scales tau."""
     function = "torch.linalg.householder_product"
-    m, n = _check_reflectors(function, A, tau)
-    if m < n:
+    _check_reflectors(function, A, tau)
+    if A._a.shape[-2] < A._a.shape[-1]:
         raise RuntimeError(f"{function}: input.shape[-2] must be greater than or equal to input.shape[-1]")
-    eye = np.broadcast_to(np.eye(m, n, dtype=A._a.dtype), A._a.shape)
-    return reflect_all(A, tau, wrap(eye.copy()), False)
+    return reflect_all(A, tau, traced.identity_like(A), False)
 
 
-def _check_reflectors(function: str, x: Tensor, tau: Tensor) -> tuple[int, int]:
+def _check_reflectors(function: str, x: Tensor, tau: Tensor) -> None:
     check_floating(function, x)
     if x._a.ndim < 2:
         raise RuntimeError(f"{function}: input must have at least 2 dimensions.")
-    m, n = x._a.shape[-2:]
     if tau._a.ndim != x._a.ndim - 1:
         raise RuntimeError(
             f"{function}: Expected tau to have one dimension less than input, but got tau.ndim equal to {tau._a.ndim} and "
             f"input.ndim is equal to {x._a.ndim}"
         )
-    if n < tau._a.shape[-1]:
+    if x._a.shape[-1] < tau._a.shape[-1]:
         raise RuntimeError(f"{function}: input.shape[-1] must be greater than or equal to tau.shape[-1]")
     if x._a.shape[:-2] != tau._a.shape[:-1]:
         raise RuntimeError(
@@ -270,7 +277,6 @@ def _check_reflectors(function: str, x: Tensor, tau: Tensor) -> tuple[int, int]:
         )
     if x._a.dtype != tau._a.dtype:
         raise RuntimeError(f"{function}: tau dtype {tau.dtype!r} does not match input dtype {x.dtype!r}")
-    return m, n
 
 
 # -- LU -----------------------------------------------------------------------------------------------------------

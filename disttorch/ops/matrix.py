@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ from disttorch.ops.factor import (
 )
 from disttorch.ops.factor import cholesky as _linalg_cholesky
 from disttorch.ops.factor import qr as _linalg_qr
-from disttorch.ops.registry import traced
-from disttorch.ops.solve import det, inv, slogdet, solve_triangular
+from disttorch.ops.registry import raw, traced
+from disttorch.ops.solve import check_system, det, inv, slogdet, solve_triangular
 from disttorch.ops.solve import lu_solve as _linalg_lu_solve
 from disttorch.ops.write import type_label, with_out
 
@@ -50,6 +50,21 @@ def cholesky(input: Tensor, upper: bool = False) -> Tensor:
     return _linalg_cholesky(input, upper=upper)
 
 
+@operator(2, name="cholesky_solve")
+def _cholesky_solve(xp, b, factor, upper):
+    adjoint = raw.mH(factor)
+    first, second = (adjoint, factor) if upper else (factor, adjoint)
+    return raw.solve_triangular(second, raw.solve_triangular(first, b, False, False), True, False)
+
+
+@_cholesky_solve.vjp
+def _(F, g, factor, out, upper):
+    g_b = F.cholesky_solve(g, factor, upper)
+    inner = F.matmul(g_b, F.mH(out))
+    both = inner + F.mH(inner)
+    return g_b, -(F.matmul(factor, both) if upper else F.matmul(both, factor))
+
+
 @with_out
 def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor:
     """Return A^-1 input for A = L L^H with the Cholesky factor L (`upper`: A = U^H U) `input2`."""
@@ -57,10 +72,9 @@ def cholesky_solve(input: Tensor, input2: Tensor, upper: bool = False) -> Tensor
     for x, name in ((input, "b"), (input2, "u")):
         if x._a.ndim < 2:
             raise RuntimeError(f"{name} should have at least 2 dimensions, but has {x._a.ndim} dimensions instead")
-    adjoint = traced.mH(input2)
-    first, second = (adjoint, input2) if upper else (input2, adjoint)
-    half = solve_triangular(first, input, upper=False)
-    return solve_triangular(second, half, upper=True)
+    check_square("cholesky_solve", input2, "input2")
+    check_system("cholesky_solve", input2, input, True)
+    return _cholesky_solve(input, input2, upper)
 
 
 @with_out
@@ -144,7 +158,8 @@ def logdet(input: Tensor) -> Tensor:
     return traced.log(sign) + size
 
 
-def lu(input: Tensor, pivot: bool = True, get_infos: bool = False, out: Any = None) -> tuple[Tensor, ...]:
+@with_out
+def lu(input: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
     """Return (LU, pivots) as `linalg.lu_factor` does, with `get_infos` also where U has a zero, or 0."""
     factors, pivots, info = lu_factor_checked("torch.linalg.lu_factor", input, pivot, not get_infos)
     return (factors, pivots, info) if get_infos else (factors, pivots)

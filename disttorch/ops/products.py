@@ -410,9 +410,8 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
             f"linalg.matrix_power: A must be batches of square matrices, but they are {shape[-2]} by {shape[-1]} matrices"
         )
     if n == 0:
-        eye = np.broadcast_to(np.eye(shape[-1], dtype=input._a.dtype), shape)
-        return wrap(eye.copy())
-    square = traced.inv(input) if n < 0 else input
+        return traced.identity_like(input)
+    square = traced.inverse(input) if n < 0 else input
     n, result = abs(n), None
     while True:
         if n & 1:

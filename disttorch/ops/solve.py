@@ -122,7 +122,7 @@ def is_vector_system(a: Tensor, b: Tensor) -> bool:
     return b._a.ndim == 1 or (a._a.ndim - 1 == b._a.ndim and b._a.shape == a._a.shape[:-1])
 
 
-def _check_system(function: str, a: Tensor, b: Tensor, left: bool) -> None:
+def check_system(function: str, a: Tensor, b: Tensor, left: bool) -> None:
     check_square(function, a)
     check_matrix(function, b, "B")
     if a._a.dtype != b._a.dtype:
@@ -159,7 +159,7 @@ def _checked_solve(function: str, a: Tensor, b: Tensor, left: bool, check_errors
             "equivalent to B / A.squeeze(-1)"
         )
     matrix = traced.unsqueeze(b, b._a.ndim) if vector else b
-    _check_system(function, a, matrix, left)
+    check_system(function, a, matrix, left)
     x, info = _solve(a, matrix) if left else _solve(traced.mT(a), traced.mT(matrix))
     if check_errors:
         check_info(info, _SINGULAR_SYSTEM)
@@ -206,7 +206,7 @@ def solve_triangular(
 ) -> Tensor:
     """Return X with A X = B (X A = B with left=False) for triangular A; its other triangle is not read."""
     check_floating("linalg.solve_triangular", A)
-    _check_system("linalg.solve_triangular", A, B, left)
+    check_system("linalg.solve_triangular", A, B, left)
     if left:
         return _solve_triangular(A, B, upper, unitriangular)
     return traced.clone(traced.mT(_solve_triangular(traced.mT(A), traced.mT(B), not upper, unitriangular)), True)
@@ -240,7 +240,7 @@ def lu_solve(
     if pivots._a.dtype != np.int32:
         raise RuntimeError(f"{function}: pivots should be a Tensor of scalar type torch.int32")
     check_square(function, LU, "LU")
-    _check_system(function, LU, B, left)
+    check_system(function, LU, B, left)
     if pivots._a.shape != LU._a.shape[:-1]:
         raise RuntimeError(
             f"{function}: Number of pivots per batch should be same as the dimension of the matrix: expected "
@@ -264,18 +264,29 @@ class LstsqResult(NamedTuple):
     singular_values: Tensor
 
 
-@operator(2, name="lstsq", grad_name="LinalgLstsqBackward0", differentiable=1)
+@operator(2, name="lstsq", grad_name="LinalgLstsqBackward0", differentiable=2)
 def _lstsq(xp, a, b, rcond, driver):
-    return kernels_of(a).lstsq(a, b, rcond, driver)
+    m, n = a.shape[-2:]
+    solution, rank, values = kernels_of(a).lstsq(a, b, rcond, "gelsy" if driver == "gels" else driver)
+    residuals = xp.zeros(0, a.real.dtype)
+    if m > n and driver != "gelsy" and (rank == n).all():
+        residuals = (xp.absolute(a @ solution - b) ** 2).sum(-2)
+    return solution, residuals, rank, values
 
 
 @_lstsq.vjp
-def _(F, g, a, b, rcond, driver):
-    inverse = F.pinv(a, None, rcond)
-    g_solution = g[0]
-    return pinv_grad(F, F.matmul(g_solution, F.mH(b)), a, inverse), F.matmul(F.mH(inverse), g_solution)
+def _(F, g, a, b, out0, out1, rcond, driver):
+    inverse, g_a, g_b = F.pinv(a, None, rcond, False), 0.0, 0.0
+    if g[0] is not None:
+        g_a, g_b = pinv_grad(F, F.matmul(g[0], F.mH(b)), a, inverse), F.matmul(F.mH(inverse), g[0])
+    has_residuals = tuple(out1.shape) != (0,)
+    if g[1] is not None and has_residuals:
+        error = (b - F.matmul(a, out0)) * (F.unsqueeze(g[1], g[1].ndim - 1) * 2)
+        g_a, g_b = g_a - F.matmul(error, F.mH(out0)), g_b + error
+    return (g_a, g_b) if g[0] is not None or has_residuals else (None, None)
 
 
+@with_out
 def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | None = None) -> LstsqResult:
     """Return (solution, residuals, rank, singular values): X of least norm among those that minimise ||A X - B||.
 
@@ -305,14 +316,9 @@ def lstsq(A: Tensor, B: Tensor, rcond: float | None = None, *, driver: str | Non
 
 
 def _least_squares(a: Tensor, b: Tensor, rcond: float | None, driver: str, vector: bool) -> LstsqResult:
-    m, n = a._a.shape[-2:]
     if rcond is None:
-        rcond = float(np.finfo(a._a.dtype).eps) * max(m, n)
-    solution, rank, values = _lstsq(a, b, rcond, "gelsy" if driver == "gels" else driver)
-    residuals = wrap(np.zeros(0, a._a.real.dtype))
-    if m > n and driver != "gelsy" and (rank._a == n).all():
-        error = traced.abs(traced.matmul(a, solution) - b)
-        residuals = traced.sum(error * error, (error._a.ndim - 2,), False)
+        rcond = float(np.finfo(a._a.dtype).eps) * max(a._a.shape[-2:])
+    solution, residuals, rank, values = _lstsq(a, b, rcond, driver)
     if driver == "gels":
         rank = wrap(np.zeros(0, np.int64))
     if driver not in ("gelss", "gelsd"):

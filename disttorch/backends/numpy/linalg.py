@@ -58,7 +58,7 @@ def ldl_factor(a: Any, hermitian: bool) -> tuple[Any, Any, Any]:
     factors = np.zeros_like(a, order="C")
     pivots, info = np.zeros(a.shape[:-1], np.int32), np.zeros(a.shape[:-2], np.int32)
     for i in _matrices(a):
-        factors[i], pivots[i], info[i] = sytrf(a[i], lower=True)
+        factors[i], pivots[i], info[i] = sytrf(np.tril(a[i]), lower=True)
     return factors, pivots, info
 
 
