@@ -18,6 +18,7 @@ from disttorch.ops import (
     diagonals,
     distance,
     dropout,
+    eigen,
     elementary,
     embedding,
     factor,
@@ -49,20 +50,21 @@ from disttorch.ops import (
     statistics,
     strided,
     transfer,
+    vectors,
     views,
 )
 
 MODULES = (
     activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
-    dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
-    matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
-    shape, solve, special, spectral, statistics, strided, transfer, views,
+    dropout, eigen, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss,
+    masked, matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan,
+    scatter, shape, solve, special, spectral, statistics, strided, transfer, vectors, views,
 )  # fmt: skip
 
 __all__ = [
     "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
-    "creation", "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index",
-    "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials",
-    "pool", "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
-    "special", "spectral", "statistics", "strided", "transfer", "views",
+    "creation", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding", "factor", "fourier",
+    "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order",
+    "polynomials", "pool", "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter",
+    "shape", "solve", "special", "spectral", "statistics", "strided", "transfer", "vectors", "views",
 ]  # fmt: skip

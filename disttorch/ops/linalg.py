@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from disttorch.autograd.tensor import Tensor
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import raw, traced
+from disttorch.ops.write import write_out
 
 __all__ = [
-    "addmm", "bmm", "dot", "matmul", "mm", "mv", "outer",
+    "bmm", "dot", "matmul", "mm", "mv", "outer",
 ]  # fmt: skip
 METHODS = """
-    addmm bmm dot matmul mm mv outer
-"""
-INPLACE = """
-    addmm
+    bmm dot matmul mm mv outer
 """
 
 # Gradients of X @ Y, on stacks of matrices: g @ Y^H and X^H @ g; the engine sums over broadcast stacks.
@@ -116,8 +116,13 @@ def _(F, g):
     return g
 
 
+_BOOL = np.dtype(bool)
+
+
 def _check_same_type(function: str, *tensors: Tensor) -> None:
     first = tensors[0]._a.dtype
+    if first is _BOOL:
+        raise NotImplementedError(f"\"{function}\" not implemented for 'Bool': convert the tensor to a type that is")
     for tensor in tensors[1:]:
         if tensor._a.dtype != first:
             raise RuntimeError(
@@ -129,7 +134,7 @@ def _shapes(x: Tensor, y: Tensor) -> str:
     return f"({'x'.join(map(str, x._a.shape))} and {'x'.join(map(str, y._a.shape))})"
 
 
-def mm(input: Tensor, mat2: Tensor) -> Tensor:
+def mm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the product of two matrices, [n, m] @ [m, p]."""
     if input._a.ndim != 2:
         raise RuntimeError("self must be a matrix")
@@ -138,10 +143,11 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     _check_same_type("mm", input, mat2)
     if input._a.shape[1] != mat2._a.shape[0]:
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied {_shapes(input, mat2)}")
-    return _mm(input, mat2)
+    result = _mm(input, mat2)
+    return result if out is None else write_out(out, result, "mm")
 
 
-def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+def bmm(input: Tensor, mat2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the products of two stacks of matrices, [b, n, m] @ [b, m, p]."""
     if input._a.ndim != 3:
         raise RuntimeError("batch1 must be a 3D tensor")
@@ -154,10 +160,11 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
             f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {m}] but got: "
             f"[{mat2._a.shape[0]}, {mat2._a.shape[1]}]."
         )
-    return _bmm(input, mat2)
+    result = _bmm(input, mat2)
+    return result if out is None else write_out(out, result, "bmm")
 
 
-def mv(input: Tensor, vec: Tensor) -> Tensor:
+def mv(input: Tensor, vec: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the product of a matrix and a vector, [n, m] @ [m]."""
     if input._a.ndim != 2 or vec._a.ndim != 1:
         raise RuntimeError(f"vector + matrix @ vector expected, got {input._a.ndim}, {vec._a.ndim}")
@@ -166,10 +173,11 @@ def mv(input: Tensor, vec: Tensor) -> Tensor:
         raise RuntimeError(
             f"size mismatch, got input ({input._a.shape[0]}), mat {_shapes(input, input)[1:-1].split(' ')[0]}, vec ({vec._a.shape[0]})"
         )
-    return _mv(input, vec)
+    result = _mv(input, vec)
+    return result if out is None else write_out(out, result, "mv")
 
 
-def dot(input: Tensor, tensor: Tensor) -> Tensor:
+def dot(input: Tensor, tensor: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the sum of the products of two vectors' elements; complex ones are not conjugated."""
     if input._a.ndim != 1 or tensor._a.ndim != 1:
         raise RuntimeError(f"1D tensors expected, but got {input._a.ndim}D and {tensor._a.ndim}D tensors")
@@ -179,18 +187,22 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
             f"inconsistent tensor size, expected tensor {list(input._a.shape)} and src {list(tensor._a.shape)} to have the same "
             f"number of elements, but got {input._a.size} and {tensor._a.size} elements respectively"
         )
-    return _dot(input, tensor)
+    result = _dot(input, tensor)
+    return result if out is None else write_out(out, result, "dot")
 
 
-def outer(input: Tensor, vec2: Tensor) -> Tensor:
+def outer(input: Tensor, vec2: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the products of every pair of two vectors' elements, [n, m]."""
     if input._a.ndim != 1 or vec2._a.ndim != 1:
         raise RuntimeError(f"outer: Expected 1-D arguments, got {input._a.ndim}-D and {vec2._a.ndim}-D")
-    return traced.unsqueeze(input, 1) * vec2
+    result = traced.unsqueeze(input, 1) * vec2
+    return result if out is None else write_out(out, result, "outer")
 
 
-def matmul(input: Tensor, other: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Return the product of vectors, matrices or stacks of matrices; the stacks' dimensions are broadcast."""
+    if out is not None:
+        return write_out(out, matmul(input, other), "matmul")
     expect_tensor(input, "matmul")
     expect_tensor(other, "matmul", "other")
     m, n = input._a.ndim, other._a.ndim
@@ -215,14 +227,10 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         raise RuntimeError(f"the stacks of matrices do not broadcast: {_shapes(input, other)}") from None
 
 
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: complex = 1, alpha: complex = 1) -> Tensor:
-    """Return beta * input + alpha * (mat1 @ mat2)."""
-    product = mm(mat1, mat2)
-    return (input if beta == 1 else input * beta) + (product if alpha == 1 else product * alpha)
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None) -> Tensor:
     """Return input @ weight^T + bias: [*, in] with weight [out, in] and bias [out] gives [*, out]."""
+    if out is not None:
+        return write_out(out, linear(input, weight, bias), "linear")
     x, w = input._a, weight._a
     if w.ndim != 2:
         return matmul(input, traced.t(weight)) if bias is None else matmul(input, traced.t(weight)) + bias

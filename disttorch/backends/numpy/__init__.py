@@ -2,6 +2,16 @@
 
 from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
+from disttorch.backends.numpy.linalg import (
+    cholesky_info,
+    ldl_factor,
+    ldl_solve,
+    lstsq,
+    lu_factor,
+    lu_permutation,
+    matrix_exp,
+    solve_triangular,
+)
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
@@ -18,8 +28,10 @@ from disttorch.backends.numpy.softmax import (
 from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
-    "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad",
-    "erf", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad",
-    "nll_loss", "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp",
-    "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "unique", "unique_consecutive",
+    "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
+    "convolution_weight_grad", "erf", "ldl_factor", "ldl_solve", "log_softmax", "log_softmax_grad",
+    "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp", "max_pool",
+    "max_pool_grad", "nll_loss", "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme",
+    "running_logsumexp", "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "solve_triangular", "unique", "unique_consecutive",
 ]  # fmt: skip

@@ -39,10 +39,6 @@ def samples() -> Iterator[Sample]:
     yield from one("dot", lambda t, x, y: t.dot(x, y), A(4), A(4), expected=np.dot)
     yield from one("bmm", lambda t, x, y: t.bmm(x, y), A(2, 2, 3), A(2, 3, 1), expected=np.matmul)
     yield from one("outer", lambda t, x, y: t.outer(x, y), A(2), A(3), covers="mul", expected=np.outer)
-    yield from one("addmm", lambda t, b, x, y: t.addmm(b, x, y), A(4), A(2, 3), A(3, 4), covers="mm",
-                   expected=lambda b, x, y: b + x @ y)  # fmt: skip
-    yield from one("addmm", lambda t, b, x, y: t.addmm(b, x, y, beta=3, alpha=2), A(2, 1), A(2, 3), A(3, 2), covers="mm",
-                   expected=lambda b, x, y: 3 * b + 2 * (x @ y))  # fmt: skip
     yield from _affine()
 
 
