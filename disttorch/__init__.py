@@ -63,6 +63,7 @@ from disttorch.ops.rounding import *
 from disttorch.ops.scan import *
 from disttorch.ops.scatter import *
 from disttorch.ops.shape import *
+from disttorch.ops.softmax import *
 from disttorch.ops.special import *
 from disttorch.ops.spectral import *
 from disttorch.ops.statistics import *

@@ -9,11 +9,11 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import kernels_of
-from disttorch.ops.activation import log_softmax
 from disttorch.ops.define import broadcast_error, expect_tensor, operator
 from disttorch.ops.reduce import mean, sum
 from disttorch.ops.registry import traced
 from disttorch.ops.rounding import clamp_min
+from disttorch.ops.softmax import log_softmax
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
