@@ -11,8 +11,7 @@ from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
 from disttorch.nn._padding import pad
-from disttorch.nn._reduction import accepts_legacy
-from disttorch.ops import activation, loss
+from disttorch.ops import activation
 from disttorch.ops.activation import (
     celu_,
     elu_,
@@ -36,27 +35,34 @@ from disttorch.ops.activation import (
 from disttorch.ops.attention import *
 from disttorch.ops.conv import *
 from disttorch.ops.creation import zeros
+from disttorch.ops.ctc import *
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.dropout import *
 from disttorch.ops.elementary import tanh
 from disttorch.ops.embedding import *
 from disttorch.ops.linalg import linear
-from disttorch.ops.loss import huber_loss
+from disttorch.ops.loss import *
 from disttorch.ops.margin_loss import *
 from disttorch.ops.norm import *
 from disttorch.ops.pool import *
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import traced
 from disttorch.ops.resample import *
+from disttorch.ops.similarity import bilinear, cosine_similarity, normalize, pairwise_distance
 from disttorch.ops.softmax import gumbel_softmax
 
 __all__ = [
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d", "cross_entropy", "dropout",
-    "elu", "elu_", "embedding", "gelu", "hardtanh", "hardtanh_", "huber_loss", "l1_loss",
-    "leaky_relu", "leaky_relu_", "linear", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d",
-    "max_pool3d", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "relu6", "relu_", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "bilinear", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "celu", "celu_", "conv1d", "conv2d", "conv3d", "cosine_embedding_loss",
+    "cosine_similarity", "cross_entropy", "ctc_loss", "dropout", "elu", "elu_", "embedding",
+    "gaussian_nll_loss", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hardtanh_", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "leaky_relu_",
+    "linear", "log_softmax", "logsigmoid", "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d",
+    "mish", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "poisson_nll_loss", "prelu", "relu",
+    "relu6", "relu_", "rrelu", "rrelu_", "selu", "selu_", "sigmoid", "silu", "smooth_l1_loss",
+    "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink",
+    "threshold", "threshold_", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 # -- activations ----------------------------------------------------------------------------------
@@ -147,17 +153,6 @@ def _chosen_dim(function: str, input: Tensor, dim: int | None, stacklevel: int) 
         stacklevel=stacklevel,
     )
     return 0 if input.ndim in (0, 1, 3) else 1
-
-
-# -- losses ---------------------------------------------------------------------------------------
-
-mse_loss = accepts_legacy(loss.mse_loss)
-l1_loss = accepts_legacy(loss.l1_loss)
-smooth_l1_loss = accepts_legacy(loss.smooth_l1_loss)
-nll_loss = accepts_legacy(loss.nll_loss)
-cross_entropy = accepts_legacy(loss.cross_entropy)
-binary_cross_entropy = accepts_legacy(loss.binary_cross_entropy)
-binary_cross_entropy_with_logits = accepts_legacy(loss.binary_cross_entropy_with_logits)
 
 
 # -- look-up --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from disttorch.ops import (
     conv,
     convert,
     creation,
+    ctc,
     diagonals,
     distance,
     dropout,
@@ -43,6 +44,7 @@ from disttorch.ops import (
     scan,
     scatter,
     shape,
+    similarity,
     softmax,
     solve,
     special,
@@ -53,10 +55,10 @@ from disttorch.ops import (
 )
 
 MODULES = (
-    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
-    dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
+    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc, diagonals,
+    distance, dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
     matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
-    shape, softmax, solve, special, spectral, statistics, strided, views,
+    shape, similarity, softmax, solve, special, spectral, statistics, strided, views,
 )  # fmt: skip
 
 __all__ = [
@@ -69,7 +71,7 @@ __all__ = [
     "complex",
     "conv",
     "convert",
-    "creation",
+    "creation", "ctc",
     "diagonals",
     "distance",
     "dropout",
