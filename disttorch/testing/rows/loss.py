@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from disttorch.testing.rows.activation import F, sigmoid
-from disttorch.testing.sample import A, Index, Input, Sample, functional, method, one
+from disttorch.testing.sample import A, Index, Input, P, Sample, functional, method, one
 
 
 def samples() -> Iterator[Sample]:
     yield from _losses()
+    yield from _likelihoods()
     yield from _class_losses()
 
 
@@ -56,6 +57,33 @@ def _losses() -> Iterator[Sample]:
         )  # fmt: skip
     yield from one("smooth_l1_loss", F("smooth_l1_loss", beta=0.5), A(4), A(4), covers="")
     yield from one("huber_loss", F("huber_loss", delta=0.5), A(4), A(4), covers="")
+
+
+def _likelihoods() -> Iterator[Sample]:
+    share, positive = Input((3, 2), "probability"), P(3, 2)
+    for name, named, inputs, expected in (
+        ("kl_div", {"reduction": "batchmean"}, (A(3, 2), share), lambda x, y: np.sum(y * (np.log(y) - x)) / 3),
+        ("kl_div", {"reduction": "none", "log_target": True}, (A(3, 2), A(3, 2)), lambda x, y: np.exp(y) * (y - x)),
+        ("poisson_nll_loss", {}, (A(3, 2), positive), lambda x, y: np.mean(np.exp(x) - y * x)),
+        ("poisson_nll_loss", {"log_input": False, "full": True, "reduction": "sum"}, (positive, positive), _poisson),
+        ("gaussian_nll_loss", {"reduction": "none"}, (A(3, 2), A(3, 2), positive), _gaussian),
+        ("gaussian_nll_loss", {"full": True, "reduction": "sum"}, (A(3, 2), A(3, 2), P(3)),
+         lambda x, y, v: np.sum(_gaussian(x, y, v[:, None])) + 3 * np.log(2 * np.pi)),
+        ("gaussian_nll_loss", {}, (A(3, 2), A(2), P(3, 1)), lambda x, y, v: np.mean(_gaussian(x, y, v))),
+    ):  # fmt: skip
+        yield from one(name, F(name, **named), *inputs, covers="", expected=expected)
+    for name, formula in (("mse_loss", np.square), ("l1_loss", np.abs)):
+        yield from one(name, lambda t, x, y, w, n=name: getattr(functional(t), n)(x, y, weight=w), A(3), A(3), P(3),
+                       covers="", expected=lambda x, y, w, f=formula: np.sum(f(x - y) * w) / np.sum(w))  # fmt: skip
+
+
+def _poisson(x: Any, y: Any) -> Any:
+    stirling = y * np.log(y) - y + 0.5 * np.log(2 * np.pi * y)
+    return np.sum(x - y * np.log(x + 1e-8) + np.where(y > 1, stirling, 0))
+
+
+def _gaussian(x: Any, y: Any, v: Any) -> Any:
+    return 0.5 * (np.log(v) + (x - y) ** 2 / v)
 
 
 def _class_losses() -> Iterator[Sample]:
