@@ -43,7 +43,7 @@ def margin_ranking_loss(
             "margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {}, input2: {}, "
             "target: {} ".format(*shapes)
         )
-    return reduced(clamp_min(-target * (input1 - input2) + margin, 0), reduction)
+    return reduced(clamp_min(-target * (input1 - input2) + float(margin), 0), reduction)
 
 
 @accepts_legacy
@@ -57,8 +57,10 @@ def hinge_embedding_loss(
 ) -> Tensor:
     """Return the distance x where y is 1, and max(0, margin - x) where y is -1."""
     check_reduction(reduction)
-    apart = traced.where(traced.ne(target, 1), clamp_min(margin - input, 0), 0.0)
-    together = traced.where(traced.ne(target, -1), input, 0.0)
+    if input._a.dtype.kind in "iu":  # the result is of the input's type, and so is the margin in PyTorch
+        margin = int(margin)
+    apart = traced.where(traced.ne(target, 1), clamp_min(margin - input, 0), 0)
+    together = traced.where(traced.ne(target, -1), input, 0)
     return reduced(apart + together, reduction)
 
 
