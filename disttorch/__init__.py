@@ -47,6 +47,7 @@ from disttorch.ops.arrange import *
 from disttorch.ops.complex import *
 from disttorch.ops.convert import *
 from disttorch.ops.creation import *
+from disttorch.ops.ctc import *
 from disttorch.ops.diagonals import *
 from disttorch.ops.distance import *
 from disttorch.ops.elementary import *
@@ -54,6 +55,13 @@ from disttorch.ops.index import *
 from disttorch.ops.join import *
 from disttorch.ops.linalg import *
 from disttorch.ops.logic import *
+from disttorch.ops.loss import binary_cross_entropy_with_logits, kl_div, poisson_nll_loss
+from disttorch.ops.margin_loss import (
+    cosine_embedding_loss,
+    hinge_embedding_loss,
+    margin_ranking_loss,
+    triplet_margin_loss,
+)
 from disttorch.ops.matrix import *
 from disttorch.ops.order import *
 from disttorch.ops.products import *
@@ -63,6 +71,8 @@ from disttorch.ops.rounding import *
 from disttorch.ops.scan import *
 from disttorch.ops.scatter import *
 from disttorch.ops.shape import *
+from disttorch.ops.similarity import *
+from disttorch.ops.softmax import *
 from disttorch.ops.special import *
 from disttorch.ops.spectral import *
 from disttorch.ops.statistics import *

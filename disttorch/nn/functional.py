@@ -3,49 +3,69 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from disttorch import ops
 from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
 from disttorch.nn._padding import pad
-from disttorch.nn._reduction import accepts_legacy
-from disttorch.ops import activation, loss
-from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
+from disttorch.ops import activation
+from disttorch.ops.activation import (
+    celu_,
+    elu_,
+    gelu,
+    glu,
+    hardshrink,
+    hardtanh_,
+    leaky_relu_,
+    logsigmoid,
+    prelu,
+    relu_,
+    rrelu_,
+    selu_,
+    sigmoid,
+    softplus,
+    softshrink,
+    softsign,
+    tanhshrink,
+    threshold_,
+)
 from disttorch.ops.attention import *
 from disttorch.ops.conv import *
 from disttorch.ops.creation import zeros
+from disttorch.ops.ctc import *
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.dropout import *
 from disttorch.ops.elementary import tanh
 from disttorch.ops.embedding import *
 from disttorch.ops.linalg import linear
-from disttorch.ops.loss import huber_loss
+from disttorch.ops.loss import *
 from disttorch.ops.margin_loss import *
 from disttorch.ops.norm import *
 from disttorch.ops.pool import *
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import traced
 from disttorch.ops.resample import *
-from disttorch.ops.write import inplace as in_place
+from disttorch.ops.similarity import bilinear, cosine_similarity, normalize, pairwise_distance
+from disttorch.ops.softmax import gumbel_softmax
 
 __all__ = [
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "binary_cross_entropy",
-    "binary_cross_entropy_with_logits", "conv1d", "conv2d", "conv3d", "cross_entropy", "dropout",
-    "elu", "elu_", "embedding", "gelu", "hardtanh", "hardtanh_", "huber_loss", "l1_loss",
-    "leaky_relu", "leaky_relu_", "linear", "log_softmax", "logsigmoid", "max_pool1d", "max_pool2d",
-    "max_pool3d", "mse_loss", "nll_loss", "one_hot", "pad", "relu", "relu6", "relu_", "sigmoid",
-    "silu", "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "bilinear", "binary_cross_entropy",
+    "binary_cross_entropy_with_logits", "celu", "celu_", "conv1d", "conv2d", "conv3d", "cosine_embedding_loss",
+    "cosine_similarity", "cross_entropy", "ctc_loss", "dropout", "elu", "elu_", "embedding",
+    "gaussian_nll_loss", "gelu", "glu", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hardtanh_", "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "leaky_relu", "leaky_relu_",
+    "linear", "log_softmax", "logsigmoid", "margin_ranking_loss", "max_pool1d", "max_pool2d", "max_pool3d",
+    "mish", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss",
+    "nll_loss", "normalize", "one_hot", "pad", "pairwise_distance", "poisson_nll_loss", "prelu", "relu",
+    "relu6", "relu_", "rrelu", "rrelu_", "selu", "selu_", "sigmoid", "silu", "smooth_l1_loss",
+    "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh", "tanhshrink",
+    "threshold", "threshold_", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip
 
 # -- activations ----------------------------------------------------------------------------------
-
-relu_ = in_place(activation.relu)
-leaky_relu_ = in_place(activation.leaky_relu)
-elu_ = in_place(activation.elu)
-hardtanh_ = in_place(activation.hardtanh)
-_relu6_ = in_place(activation.relu6)
-_silu_ = in_place(activation.silu)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -59,40 +79,69 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     return function(input, negative_slope)
 
 
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """Return x where x > 0, else x times a slope: in training random in [lower, upper), else their mean."""
+    function = rrelu_ if inplace else activation.rrelu
+    return function(input, lower, upper, training)
+
+
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """Return x where x > threshold, else `value`, in the memory of `input` if `inplace`."""
+    function = threshold_ if inplace else activation.threshold
+    return function(input, threshold, value)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return x limited to [min_val, max_val], in the memory of `input` if `inplace`."""
+    function = hardtanh_ if inplace else activation.hardtanh
+    return function(input, min_val, max_val)
+
+
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """Return x where x > 0, else alpha * (exp(x) - 1), in the memory of `input` if `inplace`."""
     function = elu_ if inplace else activation.elu
     return function(input, alpha)
 
 
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """Return x * sigmoid(x), in the memory of `input` if `inplace`."""
-    return _silu_(input) if inplace else activation.silu(input)
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """Return x where x > 0, else alpha * (exp(x / alpha) - 1), in the memory of `input` if `inplace`."""
+    function = celu_ if inplace else activation.celu
+    return function(input, alpha)
 
 
-def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """Return min(max(x, 0), 6), in the memory of `input` if `inplace`."""
-    return _relu6_(input) if inplace else activation.relu6(input)
+def _may_be_in_place(name: str) -> Callable[..., Tensor]:
+    plain, in_place = getattr(activation, name), getattr(activation, name + "_")
+
+    def function(input: Tensor, inplace: bool = False) -> Tensor:
+        return in_place(input) if inplace else plain(input)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{plain.__doc__} With `inplace`, in the memory of `input`."
+    return function
 
 
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """Return x limited to [min_val, max_val], in the memory of `input` if `inplace`."""
-    if min_val > max_val:
-        raise ValueError("min_val cannot be greater than max_val")
-    function = hardtanh_ if inplace else activation.hardtanh
-    return function(input, min_val, max_val)
+relu6, selu, silu, mish, hardsigmoid, hardswish = map(
+    _may_be_in_place, ("relu6", "selu", "silu", "mish", "hardsigmoid", "hardswish")
+)
 
 
 def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
     """Return exp(x) / sum(exp(x)) along `dim`, computed in `dtype` if given."""
-    return activation.softmax(input, _chosen_dim("softmax", input, dim, _stacklevel), dtype=dtype)
+    return ops.softmax.softmax(input, _chosen_dim("softmax", input, dim, _stacklevel), dtype)
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
+    """Return softmax(-x) along `dim`, computed in `dtype` if given."""
+    return ops.softmax.softmin(input, _chosen_dim("softmin", input, dim, _stacklevel), dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None
 ) -> Tensor:
     """Return log(softmax(x)) along `dim`, computed in `dtype` if given."""
-    return activation.log_softmax(input, _chosen_dim("log_softmax", input, dim, _stacklevel), dtype=dtype)
+    return ops.softmax.log_softmax(input, _chosen_dim("log_softmax", input, dim, _stacklevel), dtype)
 
 
 def _chosen_dim(function: str, input: Tensor, dim: int | None, stacklevel: int) -> int:
@@ -104,17 +153,6 @@ def _chosen_dim(function: str, input: Tensor, dim: int | None, stacklevel: int) 
         stacklevel=stacklevel,
     )
     return 0 if input.ndim in (0, 1, 3) else 1
-
-
-# -- losses ---------------------------------------------------------------------------------------
-
-mse_loss = accepts_legacy(loss.mse_loss)
-l1_loss = accepts_legacy(loss.l1_loss)
-smooth_l1_loss = accepts_legacy(loss.smooth_l1_loss)
-nll_loss = accepts_legacy(loss.nll_loss)
-cross_entropy = accepts_legacy(loss.cross_entropy)
-binary_cross_entropy = accepts_legacy(loss.binary_cross_entropy)
-binary_cross_entropy_with_logits = accepts_legacy(loss.binary_cross_entropy_with_logits)
 
 
 # -- look-up --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from disttorch.ops import (
     conv,
     convert,
     creation,
+    ctc,
     diagonals,
     distance,
     dropout,
@@ -38,12 +39,15 @@ from disttorch.ops import (
     products,
     random,
     reduce,
+    reduction,
     resample,
     rnn,
     rounding,
     scan,
     scatter,
     shape,
+    similarity,
+    softmax,
     solve,
     special,
     spectral,
@@ -55,16 +59,18 @@ from disttorch.ops import (
 )
 
 MODULES = (
-    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
-    dropout, eigen, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss,
-    masked, matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan,
-    scatter, shape, solve, special, spectral, statistics, strided, transfer, vectors, views,
+    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc, diagonals,
+    distance, dropout, eigen, elementary, embedding, factor, fourier, index, join, linalg, logic, loss,
+    margin_loss, masked, matrix, norm, order, polynomials, pool, products, random, reduce, reduction, resample,
+    rnn, rounding, scan, scatter, shape, similarity, softmax, solve, special, spectral, statistics, strided,
+    transfer, vectors, views,
 )  # fmt: skip
 
 __all__ = [
     "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
-    "creation", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding", "factor", "fourier",
-    "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order",
-    "polynomials", "pool", "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter",
-    "shape", "solve", "special", "spectral", "statistics", "strided", "transfer", "vectors", "views",
+    "creation", "ctc", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding", "factor",
+    "fourier", "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order",
+    "polynomials", "pool", "products", "random", "reduce", "reduction", "resample", "rnn", "rounding", "scan",
+    "scatter", "shape", "similarity", "softmax", "solve", "special", "spectral", "statistics", "strided",
+    "transfer", "vectors", "views",
 ]  # fmt: skip

@@ -1,32 +1,50 @@
-"""Activation functions and softmax."""
+"""Activation functions."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
-from disttorch.core import dtypes
 from disttorch.ops.arithmetic import not_for
+from disttorch.ops.creation import finish
 from disttorch.ops.define import expect_tensor, operator, unary
+from disttorch.ops.random import stream_of
 from disttorch.ops.registry import traced
-from disttorch.ops.rounding import clamp_min
-from disttorch.ops.shape import row_major, wrap_dim
+from disttorch.ops.shape import narrow, row_major, wrap_dim
+from disttorch.ops.write import inplace, with_out
 
 __all__ = [
-    "erf", "log_softmax", "relu", "sigmoid", "softmax",
+    "celu", "celu_", "erf", "hardshrink", "prelu", "relu", "relu_", "rrelu", "rrelu_", "selu", "selu_", "sigmoid",
+    "threshold", "threshold_",
 ]  # fmt: skip
 METHODS = """
-    erf log_softmax relu sigmoid softmax
+    erf hardshrink prelu relu sigmoid
 """
 INPLACE = """
-    relu sigmoid
+    erf relu sigmoid
 """
+
+
+def _wide(x: Any) -> Any:
+    """Return an array of 16-bit floats as float32, in which what is made of several steps is computed."""
+    return x.astype("float32") if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
+
+
+def _as(y: Any, x: Any) -> Any:
+    return y.astype(x.dtype, copy=False)
+
+
+# -- rectifiers ---------------------------------------------------------------------------------------------------
 
 
 @unary()
 def relu(xp, x):
     """Return max(x, 0)."""
+    if x.dtype.kind in "bc":
+        raise RuntimeError(f"relu() needs real numbers other than bool, but the input holds {x.dtype.name}")
     return kernels_of(x).relu(x)
 
 
@@ -51,6 +69,172 @@ def _(F, g):
     return g * 0
 
 
+@operator(1, name="leaky_relu")
+def _leaky_relu(xp, x, negative_slope):
+    not_for("leaky_relu_cpu", x, "biuc")
+    return xp.where(x > 0, x, x * x.dtype.type(negative_slope))
+
+
+@_leaky_relu.vjp
+def _(F, g, x, negative_slope):
+    return F.where(x > 0, g, g * negative_slope)
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """Return x where x > 0, else negative_slope * x."""
+    return _leaky_relu(input, negative_slope)
+
+
+@operator(2, name="prelu")
+def _prelu(xp, x, weight):
+    return xp.where(x > 0, x, x * weight)
+
+
+@_prelu.vjp("x")
+def _(F, g, x, weight):
+    return F.where(x > 0, g, g * weight)
+
+
+@_prelu.vjp("weight")
+def _(F, g, x):
+    return F.where(x > 0, 0.0, g * x)
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """Return x where x > 0, else weight * x: one weight (shape [1] or []), or one for each channel of input [N, C, ...]."""
+    x, w = expect_tensor(input, "prelu")._a, expect_tensor(weight, "prelu", "weight")._a
+    if x.dtype != w.dtype:
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {input.dtype!r} and {weight.dtype!r}")
+    not_for("prelu_cpu", x, "biuc")
+    if w.ndim > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {w.ndim}")
+    if w.size == 1:
+        return _prelu(input, traced.reshape(weight, (1,) * x.ndim))
+    if not x.ndim:
+        raise RuntimeError("Not allow zero-dim input tensor.")
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if channels != w.size:
+        raise RuntimeError(
+            f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {w.size} and channel size = "
+            f"{channels}."
+        )
+    return _prelu(input, traced.reshape(weight, (1, channels) + (1,) * (x.ndim - 2)))
+
+
+def rrelu(
+    input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, generator: Any = None
+) -> Tensor:
+    """Return x where x > 0, else x times a slope: in training random in [lower, upper), else their mean (arXiv:1505.00853)."""
+    x = expect_tensor(input, "rrelu")._a
+    not_for("rrelu_with_noise", x, "biuc")
+    if lower > upper:
+        raise RuntimeError(
+            f"Lower bound should be less than or equal to the upper bound, but got lower {lower} and upper {upper}"
+        )
+    if not training:
+        return _leaky_relu(input.contiguous(), (lower + upper) / 2)
+    negative = traced.le(input.detach(), 0).cpu()._a
+    slopes = np.ones(x.shape)
+    slopes[negative] = stream_of(generator).uniform((int(negative.sum()),), slopes.dtype, lower, upper)
+    return input * finish(slopes.astype(x.dtype), input.device, False)
+
+
+@operator(1, name="hardtanh")
+def _hardtanh(xp, x, low, high):
+    return xp.minimum(xp.maximum(x, x.dtype.type(low)), x.dtype.type(high))
+
+
+@_hardtanh.vjp
+def _(F, g, x, low, high):
+    return F.where((x <= low) | (x >= high), 0.0, g)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """Return x limited to [min_val, max_val]; the derivative at the limits is 0."""
+    x = expect_tensor(input, "hardtanh")._a
+    if min_val > max_val:
+        raise ValueError("min_val cannot be greater than max_val")
+    if x.dtype.kind in "bc":
+        raise RuntimeError(f"hardtanh() needs real numbers other than bool, but the input is {input.dtype!r}")
+    if x.dtype.kind == "u" and (min_val < 0 or max_val < 0):
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
+    return _hardtanh(input, min_val, max_val)
+
+
+def relu6(input: Tensor) -> Tensor:
+    """Return min(max(x, 0), 6)."""
+    return hardtanh(input, 0, 6)
+
+
+@operator(1, name="threshold")
+def _threshold(xp, x, threshold, value):
+    not_for("threshold_cpu", x, "bc")
+    return xp.where(x <= threshold, x.dtype.type(value), x)
+
+
+@_threshold.vjp
+def _(F, g, x, threshold):
+    return F.where(x <= threshold, 0.0, g)
+
+
+def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+    """Return x where x > threshold, else `value`."""
+    return _threshold(input, threshold, value)
+
+
+# -- shrinking ----------------------------------------------------------------------------------------------------
+
+
+@operator(1, name="hardshrink")
+def _hardshrink(xp, x, lambd):
+    not_for("hardshrink_cpu", x, "biuc")
+    return xp.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)
+
+
+@_hardshrink.vjp
+def _(F, g, x, lambd):
+    return F.where((x >= -lambd) & (x <= lambd), 0.0, g)
+
+
+@with_out
+def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Return x where |x| > lambd, else 0."""
+    return _hardshrink(input, lambd)
+
+
+@operator(1, name="softshrink")
+def _softshrink(xp, x, lambd):
+    not_for("softshrink_cpu", x, "biuc")
+    size = x.dtype.type(lambd)
+    return xp.where(x > size, x - size, xp.where(x < -size, x + size, x * x.dtype.type(0)))
+
+
+@_softshrink.vjp
+def _(F, g, x, lambd):
+    return F.where((x >= -lambd) & (x <= lambd), 0.0, g)
+
+
+@with_out
+def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
+    """Return x moved towards 0 by `lambd`, and 0 where |x| <= lambd."""
+    if lambd < 0:
+        raise RuntimeError(f"lambda must be in range [0, {input.dtype!r}'s largest number], but found {lambd}")
+    return _softshrink(input, lambd)
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """Return x - tanh(x)."""
+    return input - traced.tanh(input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """Return x / (1 + |x|)."""
+    return input / (traced.abs(input) + 1)
+
+
+# -- exponential --------------------------------------------------------------------------------------------------
+
+
 @unary(float_result=True)
 def sigmoid(xp, x):
     """Return 1 / (1 + exp(-x))."""
@@ -66,8 +250,8 @@ def _(F, g, out):
 def logsigmoid(xp, x):
     """Return log(sigmoid(x)), without overflow."""
     not_for("log_sigmoid_cpu", x, "biu")
-    x = row_major(x)
-    return xp.minimum(x, x.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(x)))
+    y = _wide(row_major(x))
+    return _as(xp.minimum(y, y.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(y))), x)
 
 
 @logsigmoid.vjp
@@ -77,11 +261,10 @@ def _(F, g, x):
 
 @operator(1, name="softplus")
 def _softplus(xp, x, beta, threshold):
-    not_for("softplus_cpu", x, "biu")
-    scaled = x * beta
-    return xp.where(scaled > threshold, x, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta).astype(
-        x.dtype, copy=False
-    )
+    not_for("softplus_cpu", x, "biuc")
+    y = _wide(x)
+    scaled = y * beta
+    return _as(xp.where(scaled > threshold, y, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta), x)
 
 
 @_softplus.vjp
@@ -89,54 +272,114 @@ def _(F, g, x, beta, threshold):
     return F.where(x * beta > threshold, g, g * F.sigmoid(x * beta))
 
 
+@with_out
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """Return log(1 + exp(beta * x)) / beta, and x itself where beta * x > threshold."""
     return _softplus(input, beta, threshold)
 
 
-@operator(1, name="leaky_relu")
-def _leaky_relu(xp, x, negative_slope):
-    not_for("leaky_relu_cpu", x, "biu")
-    return xp.where(x > 0, x, x * x.dtype.type(negative_slope))
-
-
-@_leaky_relu.vjp
-def _(F, g, x, negative_slope):
-    return F.where(x > 0, g, g * negative_slope)
-
-
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """Return x where x > 0, else negative_slope * x."""
-    return _leaky_relu(input, negative_slope)
-
-
 @operator(1, name="elu")
-def _elu(xp, x, alpha):
-    not_for("elu_cpu", x, "biu")
-    return xp.where(x > 0, x, xp.expm1(xp.minimum(x, x.dtype.type(0))) * x.dtype.type(alpha))
+def _elu(xp, x, alpha, scale, input_scale):
+    not_for("elu_cpu", x, "biuc")
+    y = _wide(x)
+    number = y.dtype.type
+    negative = xp.expm1(xp.minimum(y, number(0)) * number(input_scale)) * number(alpha * scale)
+    return _as(xp.where(y > 0, y * number(scale), negative), x)
 
 
 @_elu.vjp
-def _(F, g, x, alpha):
-    return F.where(x > 0, g, g * alpha * F.exp(F.where(x > 0, 0.0, x)))
+def _(F, g, x, alpha, scale, input_scale):
+    slope = F.exp(F.where(x > 0, 0.0, x) * input_scale) * (alpha * scale * input_scale)
+    return F.where(x > 0, g * scale, g * slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """Return x where x > 0, else alpha * (exp(x) - 1)."""
-    return _elu(input, alpha)
+    return _elu(input, alpha, 1.0, 1.0)
+
+
+def selu(input: Tensor) -> Tensor:
+    """Return `elu` with the scale and alpha that keep mean 0 and variance 1 (arXiv:1706.02515)."""
+    return _elu(input, 1.6732632423543772, 1.0507009873554805, 1.0)
+
+
+def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """Return x where x > 0, else alpha * (exp(x / alpha) - 1) (arXiv:1704.07483)."""
+    if alpha == 0:
+        raise RuntimeError("ZeroDivisionError: alpha cannot be 0 for CELU")
+    return _elu(input, alpha, 1.0, 1.0 / alpha)
 
 
 @unary()
 def silu(xp, x):
     """Return x * sigmoid(x)."""
     not_for("silu_cpu", x, "biu")
-    return x * kernels_of(x).sigmoid(x)
+    if x.dtype.kind == "c":
+        return x / (xp.exp(-x) + 1)
+    y = _wide(x)
+    return _as(y * kernels_of(y).sigmoid(y), x)
 
 
 @silu.vjp
 def _(F, g, x):
     s = F.sigmoid(x)
-    return g * s * (x * (1 - s) + 1)
+    return g * F.conj(s * (x * (1 - s) + 1))
+
+
+@unary()
+def mish(xp, x):
+    """Return x * tanh(log(1 + exp(x))) (arXiv:1908.08681)."""
+    not_for("mish_cpu", x, "biuc")
+    y = _wide(x)
+    return _as(y * xp.tanh(xp.log1p(xp.exp(y))), x)
+
+
+@mish.vjp
+def _(F, g, x):
+    t = F.tanh(F.softplus(x, 1.0, 20.0))
+    return g * (t + x * F.sigmoid(x) * (1 - t * t))
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """Return a * sigmoid(b) for the halves a and b of the input along `dim` (arXiv:1612.08083)."""
+    x = expect_tensor(input, "glu")._a
+    if not x.ndim:
+        raise RuntimeError("glu does not support scalars because halving size must be even")
+    d = wrap_dim(dim, x.ndim)
+    if x.shape[d] % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {x.shape[d]}")
+    not_for("glu_cpu", x, "biu")
+    half = x.shape[d] // 2
+    return narrow(input, d, 0, half) * sigmoid(narrow(input, d, half, half))
+
+
+# -- hard and Gaussian gates --------------------------------------------------------------------------------------
+
+
+@unary()
+def hardsigmoid(xp, x):
+    """Return min(max(x + 3, 0), 6) / 6."""
+    not_for("hardsigmoid_cpu", x, "biuc")
+    y = _wide(x)
+    return _as(xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
+
+
+@hardsigmoid.vjp
+def _(F, g, x):
+    return F.where((x > -3) & (x < 3), g * 0.1666666716337204, 0.0)  # the float32 sixth that PyTorch has for every type
+
+
+@unary()
+def hardswish(xp, x):
+    """Return x * hardsigmoid(x) (arXiv:1905.02244)."""
+    not_for("hardswish_cpu", x, "biuc")
+    y = _wide(x)
+    return _as(y * xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
+
+
+@hardswish.vjp
+def _(F, g, x):
+    return F.where(x <= -3, 0.0, F.where(x < 3, g * (x / 3 + 0.5), g))
 
 
 @unary(float_result=True)
@@ -150,104 +393,35 @@ def _(F, g, x):
     return g * F.exp(-x * x) * 1.1283791670955126
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """Return x * Phi(x), with Phi the normal distribution function; "tanh" approximates it (arXiv:1606.08415)."""
+@operator(1, name="gelu")
+def _gelu(xp, x, approximate):
+    not_for("gelu_cpu", x, "biuc")
+    y = _wide(x)
+    inner = kernels_of(y).erf(y * 0.7071067811865476) if approximate == "none" else xp.tanh(_gelu_angle(y))
+    return _as(y * (inner + 1) * 0.5, x)
+
+
+def _gelu_angle(x: Any) -> Any:
+    return (x + x * x * x * 0.044715) * 0.7978845608028654
+
+
+@_gelu.vjp
+def _(F, g, x, approximate):
     if approximate == "none":
-        return input * (erf(input * 0.7071067811865476) + 1) * 0.5
-    if approximate == "tanh":
-        inner = (input + input * input * input * 0.044715) * 0.7978845608028654
-        return input * (traced.tanh(inner) + 1) * 0.5
-    raise RuntimeError("approximate argument must be either none or tanh.")
+        density = F.exp(x * x * -0.5) * 0.3989422804014327
+        return g * ((F.erf(x * 0.7071067811865476) + 1) * 0.5 + x * density)
+    t = F.tanh(_gelu_angle(x))
+    return g * 0.5 * (1 + t + x * (1 - t * t) * (x * x * 0.134145 + 1) * 0.7978845608028654)
 
 
-def relu6(input: Tensor) -> Tensor:
-    """Return min(max(x, 0), 6)."""
-    return traced.clamp_max(clamp_min(input, 0), 6)
+@with_out
+def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
+    """Return x * Phi(x), with Phi the normal distribution function; "tanh" approximates it (arXiv:1606.08415)."""
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError("approximate argument must be either none or tanh.")
+    return _gelu(input, approximate)
 
 
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """Return x limited to [min_val, max_val]."""
-    if input._a.dtype.kind in "iu":
-        min_val, max_val = int(min_val), int(max_val)
-    return traced.clamp_max(clamp_min(input, min_val), max_val)
-
-
-# -- softmax ------------------------------------------------------------------------------------------------------
-
-
-@operator(1, name="softmax")
-def _softmax(xp, x, dim):
-    return row_major(kernels_of(x).softmax(x, dim))
-
-
-@_softmax.vjp
-def _(F, g, out, dim):
-    return F.softmax_grad(g, out, dim)
-
-
-@operator(2)
-def softmax_grad(xp, g, y, dim):
-    """Return y * (g - sum(g * y)), the derivative of y = softmax(x)."""
-    return kernels_of(g).softmax_grad(g, y, dim)
-
-
-@softmax_grad.vjp("g")
-def _(F, u, y, dim):
-    return F.softmax_grad(u, y, dim)
-
-
-@softmax_grad.vjp("y")
-def _(F, u, g, y, dim):
-    return u * (g - F.sum(g * y, (dim,), True)) - g * F.sum(u * y, (dim,), True)
-
-
-@operator(1, name="log_softmax")
-def _log_softmax(xp, x, dim):
-    return row_major(kernels_of(x).log_softmax(x, dim))
-
-
-@_log_softmax.vjp
-def _(F, g, out, dim):
-    return F.log_softmax_grad(g, out, dim)
-
-
-@operator(2)
-def log_softmax_grad(xp, g, y, dim):
-    """Return g - exp(y) * sum(g), the derivative of y = log_softmax(x)."""
-    return kernels_of(g).log_softmax_grad(g, y, dim)
-
-
-@log_softmax_grad.vjp("g")
-def _(F, u, y, dim):
-    return u - F.sum(u * F.exp(y), (dim,), True)
-
-
-@log_softmax_grad.vjp("y")
-def _(F, u, g, y, dim):
-    return -u * F.exp(y) * F.sum(g, (dim,), True)
-
-
-def _normalised(input: Tensor, dim: int | None, dtype: dtypes.dtype | None, function: Any, name: str) -> Tensor:
-    expect_tensor(input, name)
-    if dim is None:
-        dim = 0 if input._a.ndim in (0, 1, 3) else 1
-    if dtype is not None:
-        input = input.to(dtype)
-    if input._a.dtype.kind not in "fV":
-        raise RuntimeError(f'"{name}" not implemented for {input.dtype!r}: expected a floating-point tensor')
-    d = wrap_dim(dim, input._a.ndim)
-    if not input._a.ndim:
-        return traced.reshape(function(traced.reshape(input, (1,)), 0), ())
-    return function(input, d)
-
-
-def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None) -> Tensor:
-    """Return exp(x) / sum(exp(x)) along `dim`, without overflow."""
-    return _normalised(input, dim, dtype, _softmax, "softmax")
-
-
-def log_softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: dtypes.dtype | None = None
-) -> Tensor:
-    """Return log(softmax(x)) along `dim`, without overflow."""
-    return _normalised(input, dim, dtype, _log_softmax, "log_softmax")
+relu_, selu_, celu_, rrelu_, threshold_ = map(inplace, (relu, selu, celu, rrelu, threshold))
+elu_, leaky_relu_, hardtanh_, relu6_ = map(inplace, (elu, leaky_relu, hardtanh, relu6))
+silu_, mish_, hardsigmoid_, hardswish_ = map(inplace, (silu, mish, hardsigmoid, hardswish))

@@ -9,31 +9,19 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import kernels_of
-from disttorch.ops.activation import log_softmax
+from disttorch.ops.creation import full_like
 from disttorch.ops.define import broadcast_error, expect_tensor, operator
-from disttorch.ops.reduce import mean, sum
+from disttorch.ops.reduce import sum
+from disttorch.ops.reduction import REDUCTIONS, accepts_legacy, check_reduction, reduced
 from disttorch.ops.registry import traced
 from disttorch.ops.rounding import clamp_min
+from disttorch.ops.similarity import raised
+from disttorch.ops.softmax import log_softmax
 
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "l1_loss", "mse_loss",
-    "nll_loss", "smooth_l1_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
+    "kl_div", "l1_loss", "mse_loss", "nll_loss", "poisson_nll_loss", "smooth_l1_loss",
 ]  # fmt: skip
-
-_REDUCTIONS = ("none", "mean", "sum")
-
-
-def reduced(loss: Tensor, reduction: str) -> Tensor:
-    """Return the loss itself, its mean or its sum."""
-    check_reduction(reduction)
-    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)
-
-
-def check_reduction(reduction: str) -> None:
-    """Raise ValueError unless the reduction is "none", "mean" or "sum"."""
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"{reduction} is not a valid value for reduction")
-
 
 # -- regression ---------------------------------------------------------------------------------------------------
 
@@ -69,27 +57,58 @@ def _warn_if_broadcast(name: str, input: Tensor, target: Tensor) -> None:
             raise broadcast_error(input._a, target._a) from None
 
 
+@accepts_legacy
 def mse_loss(
-    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the squared distance to the target: its mean over all elements, its sum, or each element's."""
+    """Return the squared distance to the target: its mean over all elements, its sum, or each element's.
+
+    A `weight` for each element scales its distance, and the mean is over the summed weights.
+    """
     expect_tensor(target, "mse_loss", "target")
     check_reduction(reduction)
     _warn_if_broadcast("mse_loss", input, target)
+    if weight is not None:
+        return _weighted(traced.square(input - target), input, weight, reduction, True)
     if reduction == "none" or input._a.dtype != target._a.dtype or input._a.dtype.kind not in "f" or not input._a.size:
         return reduced(traced.square(input - target), reduction)
     count = np.broadcast(input._a, target._a).size
     return _mse_loss(input, target, count if reduction == "mean" else 1)
 
 
+def _weighted(each: Tensor, input: Tensor, weight: Tensor, reduction: str, over_weights: bool) -> Tensor:
+    """Return the loss with a weight for each element; "mean" is over the summed weights or over the elements."""
+    if weight._a.shape != input._a.shape:
+        raise ValueError("Weights and input must have the same size.")
+    if reduction == "mean" and over_weights:
+        return sum(each * weight) / sum(weight)
+    return reduced(each * weight, reduction)
+
+
+@accepts_legacy
 def l1_loss(
-    input: Tensor, target: Tensor, size_average: Any = None, reduce: Any = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
 ) -> Tensor:
-    """Return the absolute distance to the target: its mean over all elements, its sum, or each element's."""
+    """Return the absolute distance to the target: its mean over all elements, its sum, or each element's.
+
+    A `weight` for each element scales its distance, and the mean is over the summed weights.
+    """
     _warn_if_broadcast("l1_loss", input, target)
-    return reduced(traced.abs(input - target), reduction)
+    each = traced.abs(input - target)
+    return reduced(each, reduction) if weight is None else _weighted(each, input, weight, reduction, True)
 
 
+@accepts_legacy
 def smooth_l1_loss(
     input: Tensor,
     target: Tensor,
@@ -117,7 +136,103 @@ def huber_loss(
     _warn_if_broadcast("huber_loss", input, target)
     size = traced.abs(input - target)
     each = traced.where(size <= delta, traced.square(size) * 0.5, (size - 0.5 * delta) * delta)
-    return reduced(each if weight is None else each * weight, reduction)
+    return reduced(each, reduction) if weight is None else _weighted(each, input, weight, reduction, False)
+
+
+# -- likelihoods --------------------------------------------------------------------------------------------------
+
+_LOG_2_PI = 1.8378770664093453
+
+
+@accepts_legacy
+def kl_div(
+    input: Tensor,
+    target: Tensor,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    log_target: bool = False,
+) -> Tensor:
+    """Return y (log y - input), the Kullback-Leibler divergence of log-probabilities `input` from probabilities y.
+
+    With `log_target` the target holds log y. "batchmean" is the sum divided by the length of the first dimension.
+    """
+    if reduction == "mean":
+        warnings.warn(
+            "reduction: 'mean' divides the total loss by both the batch size and the support size.'batchmean' divides only "
+            "by the batch size, and aligns with the KL div math definition.'mean' will be changed to behave the same as "
+            "'batchmean' in the next major release.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if log_target:
+        each = traced.exp(target) * (target - input)
+    else:
+        each = target * traced.log(traced.where(traced.eq(target, 0), 1.0, target)) - target * input
+    if reduction != "batchmean":
+        return reduced(each, reduction)
+    return sum(each) / input._a.shape[0] if input._a.ndim else sum(each)
+
+
+@accepts_legacy
+def poisson_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    size_average: Any = None,
+    eps: float = 1e-8,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return rate - target * log(rate), the negative log-likelihood of Poisson's distribution without a constant.
+
+    `input` is log(rate), or with `log_input=False` the rate, to which `eps` is added in the logarithm. `full` adds
+    Stirling's approximation of log(target!) where target > 1.
+    """
+    check_reduction(reduction)
+    if log_input:
+        each = traced.exp(input) - target * input
+    else:
+        each = input - target * traced.log(input + eps)
+    if full:
+        stirling = target * traced.log(target) - target + 0.5 * (traced.log(target) + _LOG_2_PI)
+        each = each + traced.where(traced.le(target, 1), 0.0, stirling)
+    return reduced(each, reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor,
+    target: Tensor,
+    var: Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return (log v + (input - target)^2 / v) / 2 for v = max(var, eps); `full` adds log(2 pi) / 2.
+
+    `var` has the input's shape, or without or with length 1 in the last dimension, or is a number.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{reduction} is not valid")
+    v = raised(_variance(input, var), eps)
+    each = (traced.log(v) + traced.square(input - target) / v) * 0.5
+    return reduced(each + 0.5 * _LOG_2_PI if full else each, reduction)
+
+
+def _variance(input: Tensor, var: Tensor | float) -> Tensor:
+    if not isinstance(var, Tensor):
+        var = full_like(input, var)
+    if (var._a < 0).any():
+        raise ValueError("var has negative entry/entries")
+    have, want = var._a.shape, input._a.shape
+    if have == want:
+        return var
+    if have == want[:-1]:
+        return traced.unsqueeze(var, -1)
+    if len(have) != len(want) or [m for m, n in zip(have, want) if m != n] != [1]:
+        raise ValueError(f"var is of incorrect size: {list(have)} for an input of size {list(want)}")
+    return var
 
 
 # -- classification -----------------------------------------------------------------------------------------------
@@ -144,6 +259,7 @@ def _(F, u, target, weight, ignore_index, reduction):
     return F.nll_loss(u, target, weight, ignore_index, reduction)[0]
 
 
+@accepts_legacy
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -194,6 +310,7 @@ def _check_classes(x: Any, target: Any, weight: Tensor | None) -> None:
         )
 
 
+@accepts_legacy
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -260,6 +377,7 @@ def _soft_cross_entropy(
     return sum(loss) / max(loss._a.size, 1)
 
 
+@accepts_legacy
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -280,6 +398,7 @@ def binary_cross_entropy(
     return reduced(each if weight is None else each * weight, reduction)
 
 
+@accepts_legacy
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,

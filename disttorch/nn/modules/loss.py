@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.nn import functional as F
-from disttorch.nn._reduction import legacy_reduction
 from disttorch.nn.modules.module import Module
+from disttorch.ops.reduction import legacy_reduction
 
 
 class _Loss(Module):

@@ -1,4 +1,4 @@
-"""The arguments `size_average` and `reduce` that losses had before `reduction`."""
+"""What losses do with each element's loss: `reduction`, and `size_average` and `reduce`, which came before it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from disttorch.autograd.tensor import Tensor
+from disttorch.ops.reduce import mean, sum
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def reduced(loss: Tensor, reduction: str) -> Tensor:
+    """Return the loss itself, its mean or its sum."""
+    check_reduction(reduction)
+    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum(loss)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError unless the reduction is "none", "mean" or "sum"."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
 def legacy_reduction(size_average: bool | None, reduce: bool | None, stacklevel: int = 3) -> str:
