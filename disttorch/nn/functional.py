@@ -11,6 +11,7 @@ from disttorch.core import dtypes
 from disttorch.nn._padding import pad
 from disttorch.nn._reduction import accepts_legacy
 from disttorch.ops import activation, loss
+from disttorch.ops.adaptive_pool import *
 from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
 from disttorch.ops.attention import *
 from disttorch.ops.conv import *

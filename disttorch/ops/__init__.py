@@ -7,6 +7,7 @@ and so on) say in `__all__` what `nn.functional` has.
 
 from disttorch.ops import (
     activation,
+    adaptive_pool,
     arithmetic,
     arrange,
     attention,
@@ -52,14 +53,14 @@ from disttorch.ops import (
 )
 
 MODULES = (
-    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
+    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
     dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
     matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
     shape, solve, special, spectral, statistics, strided, views,
 )  # fmt: skip
 
 __all__ = [
-    "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
+    "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
     "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index", "join",
     "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
     "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
