@@ -11,8 +11,8 @@ from disttorch.core import dtypes
 from disttorch.nn._padding import pad
 from disttorch.nn._reduction import accepts_legacy
 from disttorch.ops import activation, loss
-from disttorch.ops.adaptive_pool import *
 from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
+from disttorch.ops.adaptive_pool import *
 from disttorch.ops.attention import *
 from disttorch.ops.conv import *
 from disttorch.ops.creation import zeros
@@ -20,6 +20,7 @@ from disttorch.ops.define import expect_tensor
 from disttorch.ops.dropout import *
 from disttorch.ops.elementary import tanh
 from disttorch.ops.embedding import *
+from disttorch.ops.fold import *
 from disttorch.ops.linalg import linear
 from disttorch.ops.loss import huber_loss
 from disttorch.ops.margin_loss import *

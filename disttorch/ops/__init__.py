@@ -22,6 +22,7 @@ from disttorch.ops import (
     elementary,
     embedding,
     factor,
+    fold,
     fourier,
     index,
     join,
@@ -54,14 +55,14 @@ from disttorch.ops import (
 
 MODULES = (
     activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
-    dropout, elementary, embedding, factor, fourier, index, join, linalg, logic, loss, margin_loss, masked,
+    dropout, elementary, embedding, factor, fold, fourier, index, join, linalg, logic, loss, margin_loss, masked,
     matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
     shape, solve, special, spectral, statistics, strided, views,
 )  # fmt: skip
 
 __all__ = [
     "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
-    "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index", "join",
+    "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fold", "fourier", "index", "join",
     "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
     "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
     "special", "spectral", "statistics", "strided", "views", "MODULES",
