@@ -8,7 +8,6 @@ from typing import Any
 from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
-from disttorch.nn._padding import pad
 from disttorch.nn._reduction import accepts_legacy
 from disttorch.ops import activation, loss
 from disttorch.ops.activation import gelu, logsigmoid, sigmoid, softplus
@@ -25,6 +24,7 @@ from disttorch.ops.linalg import linear
 from disttorch.ops.loss import huber_loss
 from disttorch.ops.margin_loss import *
 from disttorch.ops.norm import *
+from disttorch.ops.padding import *
 from disttorch.ops.pool import *
 from disttorch.ops.random import dropout
 from disttorch.ops.registry import traced

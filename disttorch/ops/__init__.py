@@ -34,6 +34,7 @@ from disttorch.ops import (
     matrix,
     norm,
     order,
+    padding,
     polynomials,
     pool,
     products,
@@ -54,16 +55,16 @@ from disttorch.ops import (
 )
 
 MODULES = (
-    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals, distance,
-    dropout, elementary, embedding, factor, fold, fourier, index, join, linalg, logic, loss, margin_loss, masked,
-    matrix, norm, order, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
+    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals,
+    distance, dropout, elementary, embedding, factor, fold, fourier, index, join, linalg, logic, loss, margin_loss, masked,
+    matrix, norm, order, padding, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
     shape, solve, special, spectral, statistics, strided, views,
 )  # fmt: skip
 
 __all__ = [
-    "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation",
-    "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fold", "fourier", "index", "join",
-    "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
+    "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
+    "creation", "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fold", "fourier", "index", "join",
+    "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "padding", "polynomials", "pool",
     "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
     "special", "spectral", "statistics", "strided", "views", "MODULES",
 ]  # fmt: skip
