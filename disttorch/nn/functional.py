@@ -26,7 +26,6 @@ from disttorch.ops.margin_loss import *
 from disttorch.ops.norm import *
 from disttorch.ops.padding import *
 from disttorch.ops.pool import *
-from disttorch.ops.random import dropout
 from disttorch.ops.registry import traced
 from disttorch.ops.resample import *
 from disttorch.ops.write import inplace as in_place
