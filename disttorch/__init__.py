@@ -50,6 +50,7 @@ from disttorch.ops.creation import *
 from disttorch.ops.ctc import *
 from disttorch.ops.diagonals import *
 from disttorch.ops.distance import *
+from disttorch.ops.dropout import alpha_dropout, dropout, feature_alpha_dropout
 from disttorch.ops.elementary import *
 from disttorch.ops.index import *
 from disttorch.ops.join import *

@@ -7,6 +7,7 @@ and so on) say in `__all__` what `nn.functional` has.
 
 from disttorch.ops import (
     activation,
+    adaptive_pool,
     arithmetic,
     arrange,
     attention,
@@ -23,6 +24,7 @@ from disttorch.ops import (
     elementary,
     embedding,
     factor,
+    fold,
     fourier,
     index,
     join,
@@ -34,6 +36,7 @@ from disttorch.ops import (
     matrix,
     norm,
     order,
+    padding,
     polynomials,
     pool,
     products,
@@ -53,24 +56,25 @@ from disttorch.ops import (
     spectral,
     statistics,
     strided,
+    taps,
     transfer,
     vectors,
     views,
 )
 
 MODULES = (
-    activation, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc, diagonals,
-    distance, dropout, eigen, elementary, embedding, factor, fourier, index, join, linalg, logic, loss,
-    margin_loss, masked, matrix, norm, order, polynomials, pool, products, random, reduce, reduction, resample,
-    rnn, rounding, scan, scatter, shape, similarity, softmax, solve, special, spectral, statistics, strided,
-    transfer, vectors, views,
+    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc,
+    diagonals, distance, dropout, eigen, elementary, embedding, factor, fold, fourier, index, join, linalg,
+    logic, loss, margin_loss, masked, matrix, norm, order, padding, polynomials, pool, products, random, reduce,
+    reduction, resample, rnn, rounding, scan, scatter, shape, similarity, softmax, solve, special, spectral,
+    statistics, strided, taps, transfer, vectors, views,
 )  # fmt: skip
 
 __all__ = [
-    "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
-    "creation", "ctc", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding", "factor",
-    "fourier", "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order",
-    "polynomials", "pool", "products", "random", "reduce", "reduction", "resample", "rnn", "rounding", "scan",
-    "scatter", "shape", "similarity", "softmax", "solve", "special", "spectral", "statistics", "strided",
-    "transfer", "vectors", "views",
+    "MODULES", "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv",
+    "convert", "creation", "ctc", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding",
+    "factor", "fold", "fourier", "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix",
+    "norm", "order", "padding", "polynomials", "pool", "products", "random", "reduce", "reduction", "resample",
+    "rnn", "rounding", "scan", "scatter", "shape", "similarity", "softmax", "solve", "special", "spectral",
+    "statistics", "strided", "taps", "transfer", "vectors", "views",
 ]  # fmt: skip

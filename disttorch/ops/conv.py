@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from disttorch.autograd.tensor import Tensor
@@ -10,7 +10,7 @@ from disttorch.backends import kernels_of
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
 
-__all__ = ["conv1d", "conv2d", "conv3d"]
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 # The convolution is linear in both operands, and so are its derivatives: each of the three operators below has the
 # other two as its derivatives.
@@ -44,8 +44,8 @@ def convolution_input_grad(xp, g, weight, shape, stride, padding, dilation, grou
 
 
 @convolution_input_grad.vjp("g")
-def _(F, u, weight, stride, padding, dilation, groups):
-    return F.convolution(u, F.conj(weight), None, stride, padding, dilation, groups)
+def _(F, u, weight, g_shape, stride, padding, dilation, groups):
+    return _cropped(F, F.convolution(u, F.conj(weight), None, stride, padding, dilation, groups), g_shape)
 
 
 @convolution_input_grad.vjp("weight")
@@ -60,13 +60,18 @@ def convolution_weight_grad(xp, g, x, shape, stride, padding, dilation, groups):
 
 
 @convolution_weight_grad.vjp("g")
-def _(F, u, x, stride, padding, dilation, groups):
-    return F.convolution(F.conj(x), u, None, stride, padding, dilation, groups)
+def _(F, u, x, g_shape, stride, padding, dilation, groups):
+    return _cropped(F, F.convolution(F.conj(x), u, None, stride, padding, dilation, groups), g_shape)
 
 
 @convolution_weight_grad.vjp("x")
 def _(F, u, g, x_shape, stride, padding, dilation, groups):
     return F.convolution_input_grad(F.conj(g), u, x_shape, stride, padding, dilation, groups)
+
+
+def _cropped(F: Any, y: Any, shape: tuple[int, ...]) -> Any:
+    """Return the first part of a convolution: a dilated transposed one's `output_padding` can add whole positions."""
+    return y if y.shape == shape else F.slice(y, tuple(slice(n) for n in shape))
 
 
 def spatial(value: int | Sequence[int], n: int, name: str) -> tuple[int, ...]:
@@ -110,12 +115,7 @@ def _check(x: Any, weight: Tensor, bias: Tensor | None, stride: Any, dilation: A
         raise RuntimeError(
             f"expected a weight with {x.ndim} dimensions for an input of size {list(x.shape)}, got a weight of size {list(w.shape)}"
         )
-    if groups <= 0:
-        raise RuntimeError("non-positive groups is not supported")
-    if min(stride) <= 0:
-        raise RuntimeError("non-positive stride is not supported")
-    if min(dilation) <= 0:
-        raise RuntimeError("dilation should be greater than zero")
+    _check_numbers(stride, dilation, groups)
     if w.shape[1] * groups != x.shape[1]:
         raise RuntimeError(
             f"Given groups={groups}, weight of size {list(w.shape)}, expected input{list(x.shape)} to have "
@@ -126,10 +126,23 @@ def _check(x: Any, weight: Tensor, bias: Tensor | None, stride: Any, dilation: A
             f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of size "
             f"{list(w.shape)} instead"
         )
-    if bias is not None and bias._a.shape != (w.shape[0],):
+    _check_operands(x, weight, bias, w.shape[0])
+
+
+def _check_numbers(stride: Sequence[int], dilation: Sequence[int], groups: int) -> None:
+    if groups <= 0:
+        raise RuntimeError("non-positive groups is not supported")
+    if min(stride) <= 0:
+        raise RuntimeError("non-positive stride is not supported")
+    if min(dilation) <= 0:
+        raise RuntimeError("dilation should be greater than zero")
+
+
+def _check_operands(x: Any, weight: Tensor, bias: Tensor | None, outputs: int) -> None:
+    if bias is not None and bias._a.shape != (outputs,):
         raise RuntimeError(
-            f"Given weight of size {list(w.shape)}, expected bias to be 1-dimensional with {w.shape[0]} elements, but got bias of "
-            f"size {list(bias._a.shape)} instead"
+            f"Given weight of size {list(weight._a.shape)}, expected bias to be 1-dimensional with {outputs} elements, but "
+            f"got bias of size {list(bias._a.shape)} instead"
         )
     for tensor, what in ((weight, "weight"), (bias, "bias")):
         if tensor is not None and tensor._a.dtype != x.dtype:
@@ -167,44 +180,123 @@ def _named_padding(
     return x, tuple(t // 2 for t in totals)
 
 
-def conv1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Convolve input [N, C, L] with weight [O, C / groups, K]; see `conv2d`."""
-    return _conv(1, input, weight, bias, stride, padding, dilation, groups)
+# -- public functions ---------------------------------------------------------------------------------------------
 
 
-def conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """Convolve input [N, C, H, W] (or unbatched [C, H, W]) with weight [O, C / groups, KH, KW]; bias [O].
+def _convolution(n: int) -> Callable[..., Tensor]:
+    def function(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        return _conv(n, input, weight, bias, stride, padding, dilation, groups)
+
+    function.__name__ = function.__qualname__ = f"conv{n}d"
+    sizes, kernel = _AXES[n], ", ".join("K" + axis for axis in _AXES[n].split(", "))
+    function.__doc__ = f"""Convolve input [N, C, {sizes}] (or without N) with weight [O, C / groups, {kernel}]; bias [O].
 
     `padding` is a number for both sides of each dimension, "valid" (none) or "same" (stride 1). The result is
-    [N, O, (H + 2 p - d (KH - 1) - 1) // s + 1, ...]. Raises RuntimeError for shapes or types that do not fit.
+    [N, O, ...], a size S becoming (S + 2 p - d (K - 1) - 1) // s + 1. Raises RuntimeError for shapes or types that do
+    not fit.
     """
-    return _conv(2, input, weight, bias, stride, padding, dilation, groups)
+    return function
 
 
-def conv3d(
+def _transposed_convolution(n: int) -> Callable[..., Tensor]:
+    def function(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+    ) -> Tensor:
+        return _conv_transpose(n, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+    function.__name__ = function.__qualname__ = f"conv_transpose{n}d"
+    sizes, kernel = _AXES[n], ", ".join("K" + axis for axis in _AXES[n].split(", "))
+    function.__doc__ = f"""Return the transpose of a convolution: input [N, C, {sizes}], weight [C, O / groups, {kernel}].
+
+    The result is [N, O, ...], a size S becoming (S - 1) s - 2 p + d (K - 1) + output_padding + 1; bias is [O].
+    """
+    return function
+
+
+_AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
+conv1d, conv2d, conv3d = (_convolution(n) for n in (1, 2, 3))
+conv_transpose1d, conv_transpose2d, conv_transpose3d = (_transposed_convolution(n) for n in (1, 2, 3))
+
+
+def _conv_transpose(
+    n: int,
     input: Tensor,
     weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
 ) -> Tensor:
-    """Convolve input [N, C, D, H, W] with weight [O, C / groups, KD, KH, KW]; see `conv2d`."""
-    return _conv(3, input, weight, bias, stride, padding, dilation, groups)
+    name = f"conv_transpose{n}d"
+    x, w = expect_tensor(input, name)._a, expect_tensor(weight, name, "weight")._a
+    if x.ndim not in (n + 1, n + 2):
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: {list(x.shape)}"
+        )
+    stride, padding, dilation = (
+        spatial(stride, n, "stride"),
+        spatial(padding, n, "padding"),
+        spatial(dilation, n, "dilation"),
+    )
+    extra = spatial(output_padding, n, "output_padding")
+    _check_transposed(x, weight, bias, stride, padding, extra, dilation, groups)
+    batched = input if x.ndim == n + 2 else traced.unsqueeze(input, 0)
+    size = tuple(
+        (s - 1) * t - 2 * p + d * (k - 1) + e + 1
+        for s, t, p, d, k, e in zip(x.shape[-n:], stride, padding, dilation, w.shape[2:], extra)
+    )
+    if min(size) < 0:
+        raise RuntimeError(f"Given input size {list(x.shape)}, the calculated output size {list(size)} is too small")
+    shape = (batched._a.shape[0], w.shape[1] * groups, *size)
+    out = convolution_input_grad(batched, weight, shape, stride, padding, dilation, groups)
+    if bias is not None:
+        out = traced.add(out, traced.reshape(bias, (-1, *(1 for _ in size))))
+    return out if x.ndim == n + 2 else traced.squeeze(out, (0,))
+
+
+def _check_transposed(
+    x: Any,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    extra: Any,
+    dilation: Any,
+    groups: int,
+) -> None:
+    w, n = weight._a, len(stride)
+    _check_numbers(stride, dilation, groups)
+    if min(padding) < 0:
+        raise RuntimeError("negative padding is not supported")
+    if w.ndim != n + 2:
+        raise RuntimeError(
+            f"expected a weight with {n + 2} dimensions for an input of size {list(x.shape)}, got a weight of size {list(w.shape)}"
+        )
+    if w.shape[0] != x.shape[-n - 1] or w.shape[0] % groups:
+        raise RuntimeError(
+            f"Given transposed=1, weight of size {list(w.shape)} and groups={groups}, expected input {list(x.shape)} to have "
+            f"{w.shape[0]} channels in {groups} groups, but got {x.shape[-n - 1]} channels instead"
+        )
+    if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, stride, dilation)):
+        raise RuntimeError(
+            f"output padding must be smaller than either stride or dilation, but got output_padding={list(extra)}, "
+            f"stride={list(stride)} and dilation={list(dilation)}"
+        )
+    _check_operands(x, weight, bias, w.shape[1] * groups)

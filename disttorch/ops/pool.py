@@ -1,15 +1,20 @@
-"""Max and average pooling."""
+"""Pooling by windows of one size: largest elements, means, p-norms."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.ops.define import operator
 from disttorch.ops.registry import traced
+from disttorch.ops.write import with_out
 
-__all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d"]
+__all__ = [
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d", "max_pool1d", "max_pool2d",
+    "max_pool3d",
+]  # fmt: skip
 
 
 @operator(1, name="max_pool", grad_name="MaxPool2DWithIndicesBackward0", differentiable=1)
@@ -66,7 +71,8 @@ def _(F, u, kernel, stride, padding, ceil_mode, count_include_pad, divisor):
     return F.avg_pool(u, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
 
 
-def _sizes(n: int, name: str, value: Any) -> tuple[int, ...]:
+def window_sizes(n: int, name: str, value: Any) -> tuple[int, ...]:
+    """Return one number for each of `n` dimensions."""
     if isinstance(value, int):
         return (value,) * n
     listed = tuple(int(v) for v in value)
@@ -80,9 +86,14 @@ def _prepared(n: int, function: str, input: Tensor, kernel: Any, stride: Any, pa
     shape = input._a.shape
     if len(shape) not in (n + 1, n + 2):
         raise RuntimeError(f"{function}: Expected {n + 1}D or {n + 2}D input, but got input of size: {list(shape)}")
-    kernel = _sizes(n, "kernel_size", kernel)
-    stride = kernel if stride is None or stride == () or stride == [] else _sizes(n, "stride", stride)
-    padding, dilation = _sizes(n, "padding", padding), _sizes(n, "dilation", dilation)
+    if 0 in shape[len(shape) - n - 1 :]:
+        raise RuntimeError(
+            f"{function}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, but got "
+            f"{list(shape)}"
+        )
+    kernel = window_sizes(n, "kernel_size", kernel)
+    stride = kernel if stride is None or stride == () or stride == [] else window_sizes(n, "stride", stride)
+    padding, dilation = window_sizes(n, "padding", padding), window_sizes(n, "dilation", dilation)
     if min(kernel) <= 0 or min(stride) <= 0 or min(dilation) <= 0:
         raise RuntimeError(
             f"{function}: kernel size, stride and dilation should be greater than zero, but got {kernel}, {stride}, {dilation}"
@@ -152,8 +163,30 @@ def _avg(n: int) -> Any:
 
     Padding counts as zeros unless `count_include_pad` is false; `divisor_override` replaces the window's size.
     """
+    return function if n == 1 else with_out(function)
+
+
+def _lp(n: int) -> Any:
+    def function(
+        input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> Tensor:
+        if norm_type == float("inf"):
+            return _MAX[n](traced.abs(input), kernel_size, stride, 0, 1, ceil_mode)
+        if norm_type == -float("inf"):
+            return traced.neg(_MAX[n](traced.neg(traced.abs(input)), kernel_size, stride, 0, 1, ceil_mode))
+        mean = _AVG[n](traced.pow(input, norm_type), kernel_size, stride, 0, ceil_mode)
+        total = traced.sign(mean) * traced.relu(traced.abs(mean)) * prod(window_sizes(n, "kernel_size", kernel_size))
+        return traced.pow(total, 1.0 / norm_type)
+
+    function.__name__ = function.__qualname__ = f"lp_pool{n}d"
+    function.__doc__ = f"""Return (sum of x^p)^(1/p), p being `norm_type`, of each window over the last {n} dimensions of input [N, C, *S].
+
+    Infinity means the largest absolute value, minus infinity the smallest.
+    """
     return function
 
 
-max_pool1d, max_pool2d, max_pool3d = _max(1), _max(2), _max(3)
-avg_pool1d, avg_pool2d, avg_pool3d = _avg(1), _avg(2), _avg(3)
+_MAX, _AVG = {n: _max(n) for n in (1, 2, 3)}, {n: _avg(n) for n in (1, 2, 3)}
+max_pool1d, max_pool2d, max_pool3d = _MAX.values()
+avg_pool1d, avg_pool2d, avg_pool3d = _AVG.values()
+lp_pool1d, lp_pool2d, lp_pool3d = (_lp(n) for n in (1, 2, 3))

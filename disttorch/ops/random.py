@@ -1,4 +1,4 @@
-"""Random tensors and dropout, with the numbers that PyTorch draws from the same seed."""
+"""Random tensors, with the numbers that PyTorch draws from the same seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from disttorch.autograd.views import check_inplace
 from disttorch.core import dtypes
 from disttorch.core.stream import Stream, default_stream
 from disttorch.ops.creation import DeviceLike, finish
-from disttorch.ops.define import operator
 from disttorch.ops.index import copy_
-from disttorch.ops.registry import traced
 from disttorch.ops.shape import sizes_of
 
 __all__ = [
-    "bernoulli", "dropout", "multinomial", "normal", "rand", "rand_like", "randint", "randn", "randn_like",
+    "bernoulli", "multinomial", "normal", "rand", "rand_like", "randint", "randn", "randn_like",
     "randperm",
 ]  # fmt: skip
 METHODS = """
@@ -170,32 +168,3 @@ def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Any = None) ->
     """Fill with random numbers of density lambd * exp(-lambd * x)."""
     check_inplace(input)
     return _refill(input, stream_of(generator).exponential(input._a.shape, input._a.dtype, lambd))
-
-
-# -- dropout ------------------------------------------------------------------------------------------------------
-
-
-@operator(1, name="scale_by", grad_name="MulBackward0")
-def _scale_by(xp, x, mask):
-    return x * mask
-
-
-@_scale_by.vjp
-def _(F, g, mask):
-    return F.scale_by(g, mask)
-
-
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """In training, set each element to zero with probability `p` and divide the others by 1 - p (arXiv:1207.0580)."""
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-    if not training or p == 0 or not input._a.size:
-        return input
-    if p == 1:
-        mask = np.zeros(input._a.shape, input._a.dtype)
-    else:
-        mask = default_stream.bernoulli(1 - p, input._a.shape, input._a.dtype)
-        mask /= mask.dtype.type(1 - p)
-    if inplace:
-        return traced.mul_(input, wrap(mask))
-    return _scale_by(input, mask)

@@ -10,9 +10,9 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.ops.composite import composite_vjp
 from disttorch.ops.define import operator
+from disttorch.ops.dropout import dropout
 from disttorch.ops.join import cat, stack
 from disttorch.ops.linalg import linear
-from disttorch.ops.random import dropout
 from disttorch.ops.registry import both, traced
 
 __all__: list[str] = []

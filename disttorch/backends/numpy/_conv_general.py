@@ -2,7 +2,7 @@
 
 `x` is unfolded to columns [N, groups, C/groups * prod(K), prod(out)], so that forward, input
 gradient and weight gradient are each one stacked matrix product. Images are taken a few at a time,
-which keeps the columns in cache.
+which keeps the columns in cache. Gradients are linear in both operands: a caller conjugates complex ones.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def input_grad(
     """Gradient [N, C, *S] of the input for the output gradient `g` [N, O, *out]."""
     dtype = compute_dtype(g.dtype)
     out_size, kernel = g.shape[2:], weight.shape[2:]
-    rows = _conjugate(_grouped(weight, groups).astype(dtype, copy=False).swapaxes(1, 2))
+    rows = _grouped(weight, groups).astype(dtype, copy=False).swapaxes(1, 2)
     flat = g.astype(dtype, copy=False).reshape(g.shape[0], groups, g.shape[1] // groups, prod(out_size))
     padded = tuple(s + 2 * p for s, p in zip(input_shape[2:], padding, strict=True))
     inner = tuple(slice(p, p + s) for s, p in zip(input_shape[2:], padding, strict=True))
@@ -83,12 +83,8 @@ def weight_grad(
     for part, columns in _columns(
         x.astype(dtype, copy=False), weight_shape[2:], out_size, stride, padding, dilation, groups
     ):
-        total += (flat[part] @ _conjugate(columns).swapaxes(2, 3)).sum(axis=0)
+        total += (flat[part] @ columns.swapaxes(2, 3)).sum(axis=0)
     return total.reshape(weight_shape).astype(g.dtype, copy=False)
-
-
-def _conjugate(a: np.ndarray) -> np.ndarray:
-    return a.conj() if a.dtype.kind == "c" else a
 
 
 def _grouped(weight: np.ndarray, groups: int) -> np.ndarray:

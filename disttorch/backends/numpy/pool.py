@@ -226,7 +226,7 @@ def _window_counts(
 def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     """`total / count` in `total`'s dtype; integers are divided towards zero."""
     if total.dtype.kind in "iu":
-        return (np.sign(total) * (np.abs(total) // count)).astype(total.dtype)
+        return (np.sign(total) * np.sign(count) * (np.abs(total) // np.abs(count))).astype(total.dtype)
     return total / count.astype(total.dtype)
 
 

@@ -13,6 +13,8 @@ from disttorch.ops.define import expect_tensor
 from disttorch.ops.index import index_select
 from disttorch.ops.registry import traced
 
+__all__ = ["pad"]
+
 _MODES = ("constant", "reflect", "replicate", "circular")
 
 
@@ -94,7 +96,8 @@ def _source(size: int, before: int, after: int, mode: str) -> np.ndarray:
             f"{mode} padding of ({before}, {after}) is too large for a dimension of size {size}: "
             f"at most {most} at each end"
         )
-    if mode == "circular":
-        return at % size
+    if mode == "circular":  # what is left after taking away goes round
+        first, left = max(-before, 0), size + min(before, 0) + min(after, 0)
+        return first + (at - first) % max(left, 1)
     mirrored = np.abs(at)
     return np.where(mirrored < size, mirrored, 2 * (size - 1) - mirrored)
