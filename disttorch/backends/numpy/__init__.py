@@ -5,6 +5,7 @@ from disttorch.backends.numpy.conv import convolution, convolution_input_grad, c
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
+from disttorch.backends.numpy.scatter import reduce_at
 from disttorch.backends.numpy.softmax import (
     log_softmax,
     log_softmax_grad,
@@ -18,5 +19,5 @@ from disttorch.backends.numpy.special import erf
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
     "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad",
+    "nll_loss_grad", "reduce_at", "relu", "relu_grad", "rmsprop", "sgd", "sigmoid", "softmax", "softmax_grad",
 ]  # fmt: skip
