@@ -29,6 +29,8 @@ INPLACE = """
 
 @operator(1, name="gather")
 def _gather(xp, x, dim, index):
+    if not index.size:  # of any shape
+        return xp.empty(index.shape, x.dtype)
     if not x.ndim:
         return x.reshape(1)[index.reshape(-1)].reshape(index.shape)
     corner = tuple([slice(None) if k == dim else slice(n) for k, n in enumerate(index.shape)])
@@ -43,8 +45,10 @@ def _(F, g, x_shape, dim, index):
 @operator(2, name="scatter_add")
 def _scatter_add(xp, x, src, dim, index):
     result = x.copy()
+    if not index.size:
+        return result
     if x.ndim:
-        kernels_of(result).reduce_at(result, places(xp, index, dim), _corner(src, index.shape))
+        kernels_of(result).reduce_at(result, _places(index, dim), _corner(src, index.shape))
     else:
         result += src.sum(dtype=src.dtype)
     return result
@@ -63,7 +67,8 @@ def _(F, g, dim, index, src_shape):
 @operator(2, name="scatter", grad_name="ScatterBackward0")
 def _scatter(xp, x, src, dim, index):
     result = x.copy()
-    result[places(xp, index, dim)] = _corner(src, index.shape)
+    if index.size:
+        result[_places(index, dim)] = _corner(src, index.shape)
     return result
 
 
@@ -84,15 +89,17 @@ def _corner(src: Any, shape: tuple[int, ...]) -> Any:
 
 def _padded(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
     """Return a gradient of the used corner as one of the whole source."""
+    if 0 in g.shape:  # of an index of any shape
+        return F.zeros_from(g, shape)
     if tuple(g.shape) == tuple(shape) or not shape:
         return g
     corner = (tuple(slice(n) for n in g.shape),)
     return F.view_scatter(F.zeros_from(g, shape), g, ((traced.slice.op, 0, corner),))
 
 
-def places(xp: Any, index: Any, dim: int) -> tuple[Any, ...]:
+def _places(index: Any, dim: int) -> tuple[Any, ...]:
     """Return as an index of all dimensions what `index` says of one."""
-    grids = xp.ogrid[tuple(slice(n) for n in index.shape)]
+    grids = backend_of(index).namespace.ogrid[tuple(slice(n) for n in index.shape)]
     return (*grids[:dim], index, *grids[dim + 1 :])
 
 
@@ -162,6 +169,8 @@ def _source(function: str, input: Tensor, src: Tensor, index: Any) -> Tensor:
     if src._a.dtype != input._a.dtype:
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
     src = lifted(src)
+    if not index.size:
+        return src
     if src._a.ndim != index.ndim:
         raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
     if any(n > m for n, m in zip(index.shape, src._a.shape)):
@@ -175,8 +184,6 @@ def _source(function: str, input: Tensor, src: Tensor, index: Any) -> Tensor:
 def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
     """Return out[i][j] = input[index[i][j]][j] (for dim 0, and so on); the result has the shape of `index`."""
     d, a = _along("gather", input, dim, index)
-    if not a.size:
-        return traced.index(reshape(input, -1), (a,))
     found = _gather(lifted(input), d, a)
     return found if index._a.ndim else reshape(found, ())
 
@@ -196,7 +203,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         )
     d = wrap_dim(dim, input._a.ndim)
     size = input._a.shape[d] if input._a.ndim else 1
-    indices = wrap(np.where(indices._a < 0, indices._a + size, indices._a))
+    indices = wrap(indices._a + (indices._a < 0) * size)
     source, index = [_spread_around(x, d, other) for x, other in ((input, indices), (indices, input))]
     return gather(source, d, index)
 
@@ -225,15 +232,13 @@ def scatter(
     if reduce is not None and reduce not in _REDUCE_NAMES:
         raise RuntimeError("reduce argument must be either add or multiply.")
     if isinstance(given, Tensor) and (given._a.ndim or src is not None):
-        given = _source("scatter", input, given, a) if a.size else given
+        given = _source("scatter", input, given, a)
     else:
         number = given.item() if isinstance(given, Tensor) else given
         given = wrap(backend_of(input._a).namespace.asarray(number_as(number, input._a.dtype)))
-    if not a.size:
-        return traced.clone(input, False)
-    if reduce is not None:
+    if reduce is not None and a.size:
         values = _cropped(given if given._a.ndim else expand(given, a.shape), a.shape)
-        return _reduced(input, values, places(np, a, d), _REDUCE_NAMES[reduce], True)
+        return _reduced(input, values, _places(a, d), _REDUCE_NAMES[reduce], True)
     return reshape(_scatter(lifted(input), given, d, a), input._a.shape)
 
 
@@ -241,8 +246,6 @@ def scatter(
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Return a copy with src[i][j] added to out[index[i][j]][j] (for dim 0)."""
     d, a = _along("scatter_add", input, dim, index, src)
-    if not a.size:
-        return traced.clone(input, False)
     added = _scatter_add(lifted(input), _source("scatter_add", input, src, a), d, a)
     return added if input._a.ndim else reshape(added, ())
 
@@ -261,7 +264,7 @@ def scatter_reduce(
     if not a.size:
         return traced.clone(input, False)
     values = _cropped(_source("scatter_reduce", input, src, a), a.shape)
-    return _reduced(input, values, places(np, a, d), reduce, include_self)
+    return _reduced(input, values, _places(a, d), reduce, include_self)
 
 
 def _cropped(src: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -393,7 +396,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Return a copy with `value`, a number or a 0-d tensor, at the positions of `dim` that `index` lists."""
     d, a = _listed("index_fill", input, dim, index, error=IndexError)
     filler = one_value("index_fill_", input, value)
-    once = np.unique(a)  # or the derivative would count a position several times
+    once = backend_of(a).namespace.unique(a)  # or the derivative would count a position several times
     return reshape(traced.index_put(lifted(input), filler, _at(d, once), False), input._a.shape)
 
 
