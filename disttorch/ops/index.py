@@ -1,29 +1,33 @@
-"""Reading and writing by index: `x[...]`, gather and scatter, masks."""
+"""Reading and writing by index, `x[...]`, and by mask; filling and copying."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
+from disttorch.autograd.grad_mode import mode
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import check_inplace
-from disttorch.backends import backend_of
+from disttorch.backends import backend_of, kernels_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import expand, row_major, wrap_dim
-from disttorch.ops.write import before_write, inplace, store, type_label, write_directly, write_out
+from disttorch.ops.shape import expand, reshape, row_major
+from disttorch.ops.write import before_write, inplace, store, type_label, with_out, write_directly, write_out
 
 __all__ = [
-    "gather", "index_add", "index_put", "index_select", "masked_fill", "masked_select", "nonzero", "scatter",
-    "scatter_add",
+    "argwhere", "fill", "fill_", "index_put", "index_put_", "masked_fill", "masked_scatter", "masked_select", "nonzero",
+    "zero_",
 ]  # fmt: skip
 METHODS = """
-    copy_ fill_ gather index_add index_add_ index_put index_put_ index_select masked_fill masked_fill_
-    masked_select nonzero scatter scatter_ scatter_add scatter_add_ zero_
+    argwhere copy_ fill_ index_put index_put_ masked_fill masked_scatter masked_select nonzero zero_
+"""
+INPLACE = """
+    masked_fill masked_scatter
 """
 
 # -- filling and copying ------------------------------------------------------------------------------------------
@@ -86,6 +90,11 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     return write_directly(_fill.op, input, (value,))
 
 
+def fill(input: Tensor, value: Any) -> Tensor:
+    """Return a tensor like `input` with one value, a number or a 0-d tensor, everywhere."""
+    return fill_(traced.clone(expect_tensor(input, "fill"), False), value)
+
+
 def zero_(input: Tensor) -> Tensor:
     """Write zeros everywhere."""
     return fill_(input, 0)
@@ -108,7 +117,7 @@ def _(F, g, x_shape, index):
 def _index_put(xp, x, values, index, accumulate):
     result = x.copy()
     if accumulate:
-        xp.add.at(result, index, values)
+        kernels_of(result).reduce_at(result, index, values)
     else:
         result[index] = values
     return result
@@ -169,7 +178,7 @@ def _check(item: Any, size: int, dim: int) -> Any:
     try:
         position = item.__index__()
     except (AttributeError, TypeError):
-        raise TypeError(
+        raise IndexError(
             "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
             f"(got {type(item).__name__})"
         ) from None
@@ -178,17 +187,24 @@ def _check(item: Any, size: int, dim: int) -> Any:
     return position
 
 
-def split_index(shape: tuple[int, ...], index: Any) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+def _without_dimension(item: Any) -> Any:
+    """Return an integer or bool tensor with no dimension as the Python number that it stands for."""
+    if not isinstance(item, Tensor) or item._a.ndim or item._a.dtype.kind not in "biu":
+        return item
+    return bool(item._a) if item._a.dtype in (bool, np.uint8) else item._a.item()
+
+
+def split_index(
+    shape: tuple[int, ...], index: Any, tensors_only: bool = False
+) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
     """Split an index into a basic part, applied first as a view, and an advanced part (None where there is none).
 
-    PyTorch applies ints, slices and None before the index tensors; the advanced part then has only arrays and `:`.
+    PyTorch applies ints, slices and None before the index tensors; the advanced part then has only arrays and `:`. An
+    integer tensor with no dimension is an int, except in `index_put` (`tensors_only`).
     """
-    items = [
-        item._a.item()
-        if isinstance(item, Tensor) and not item._a.ndim and item._a.dtype.kind in "iu" and item._a.dtype != np.uint8
-        else item
-        for item in _listed(index)
-    ]
+    items = _listed(index)
+    if not tensors_only:
+        items = [_without_dimension(item) for item in items]
     ellipses = sum(item is Ellipsis for item in items)
     if ellipses > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
@@ -220,7 +236,7 @@ def split_index(shape: tuple[int, ...], index: Any) -> tuple[tuple[Any, ...], tu
             if not isinstance(checked, int):
                 advanced.append(slice(None))
             dim += checked is not None
-    if not any(_is_advanced(a) for a in advanced):
+    if all(isinstance(a, slice) for a in advanced):
         return (*basic, Ellipsis), None
     return (*basic, Ellipsis), tuple(advanced)
 
@@ -260,7 +276,7 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     basic, advanced = split_index(input._a.shape, index)
     if advanced is None:
         return traced.slice(input, basic)
-    return _index(_pick(input, basic), advanced)
+    return _index(_pick(input, basic), frozen(advanced, input))
 
 
 def setitem(input: Tensor, index: Any, value: Any) -> None:
@@ -274,17 +290,35 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     if advanced is None:
         copy_(target, _without_leading_ones(value, target._a.ndim))
         return
-    if value._a.dtype != input._a.dtype:
+    _check_types(input, value)
+    before = before_write(target)
+    store(target, _put_values(before, value, frozen(advanced, input, value), False))
+
+
+def _check_types(input: Tensor, values: Tensor) -> None:
+    if values._a.dtype != input._a.dtype:
         raise RuntimeError(
             f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination and "
-            f"{type_label(value._a.dtype)} for the source."
+            f"{type_label(values._a.dtype)} for the source."
         )
+
+
+def _put_values(input: Tensor, values: Tensor, index: tuple[Any, ...], accumulate: bool) -> Tensor:
     try:
-        store(target, _index_put(before_write(target), value, advanced, False))
-    except ValueError as error:
+        return _index_put(input, values, index, accumulate)
+    except ValueError:
+        wanted = list(input._a[index].shape)
         raise RuntimeError(
-            f"shape mismatch: value tensor of shape {list(value._a.shape)} cannot be broadcast to the indexed elements: {error}"
+            f"shape mismatch: value tensor of shape {list(values._a.shape)} cannot be broadcast to indexing result of shape "
+            f"{wanted}"
         ) from None
+
+
+def frozen(index: tuple[Any, ...], *tensors: Tensor) -> tuple[Any, ...]:
+    """Return the index with arrays of its own where a derivative will need them: the user's may be changed by then."""
+    if not mode.enabled or not any([t.requires_grad for t in tensors]):
+        return index
+    return tuple([i.copy() if not isinstance(i, slice) else i for i in index])
 
 
 def as_number(value: Any) -> complex:
@@ -302,207 +336,125 @@ def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
     return value
 
 
-# -- along a dimension --------------------------------------------------------------------------------------------
+def index_put(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    """Return a copy with `values` written at (or, with `accumulate`, added to) the positions that `indices` give."""
+    expect_tensor(input, "index_put")
+    expect_tensor(values, "index_put", "values")
+    items = [slice(None) if i is None else i for i in indices]
+    basic, advanced = split_index(input._a.shape, tuple(items), tensors_only=True)
+    if advanced is None:
+        raise IndexError("index_put(): expected at least one index tensor")
+    _check_types(input, values)
+    return _put_values(_pick(input, basic), values, frozen(advanced, input, values), accumulate)
 
 
-def _cropped(x: Any, index: Any, dim: int) -> Any:
-    """Return the part of x that an index of a smaller shape speaks of."""
-    return x[tuple(slice(None) if k == dim else slice(n) for k, n in enumerate(index.shape))]
+index_put_ = inplace(index_put)
 
 
-@operator(1, name="gather")
-def _gather(xp, x, dim, index):
-    if not x.ndim:
-        return x.reshape(1)[index.reshape(-1)].reshape(index.shape)
-    return xp.take_along_axis(_cropped(x, index, dim), index, dim)
+# -- masks --------------------------------------------------------------------------------------------------------
 
 
-@_gather.vjp
-def _(F, g, x_shape, dim, index):
-    return F.scatter_add(F.zeros_from(g, x_shape), g, dim, index)
+def lifted(input: Tensor) -> Tensor:
+    """Return a tensor with no dimension as one with a single element."""
+    return input if input._a.ndim else reshape(input, 1)
 
 
-@operator(2, name="scatter_add")
-def _scatter_add(xp, x, src, dim, index):
-    result = x.copy()
-    if not x.ndim:
-        result += src.sum(dtype=src.dtype)
-        return result
-    xp.add.at(result, _places(xp, index, dim), src[tuple(slice(n) for n in index.shape)])
-    return result
+def common_shape(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape to which two shapes broadcast; RuntimeError where there is none."""
+    try:
+        return np.broadcast_shapes(left, right)
+    except ValueError:
+        raise RuntimeError(f"the shapes {list(left)} and {list(right)} cannot be broadcast to a common one") from None
 
 
-@_scatter_add.vjp("x")
-def _(F, g):
-    return g
+def one_value(function: str, input: Tensor, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        return wrap(backend_of(input._a).namespace.asarray(number_as(value, input._a.dtype)))
+    if value._a.ndim:
+        raise RuntimeError(
+            f"{function} only supports a 0-dimensional value tensor, but got tensor with {value._a.ndim} dimension(s)."
+        )
+    if value._a.dtype.kind == "c" and input._a.dtype.kind != "c":
+        raise RuntimeError(f"value cannot be converted to type {input._a.dtype.name} without overflow")
+    return value if value._a.dtype == input._a.dtype else traced.cast(value, input._a.dtype)
 
 
-@_scatter_add.vjp("src")
-def _(F, g, dim, index, src_shape):
-    return _padded(F, F.gather(g, dim, index), src_shape)
+def with_same_out(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Give a function `out=`, a tensor of the input's type in memory of its own."""
+    writing = with_out(function)
+
+    @functools.wraps(function)
+    def checked(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        out = kwargs.get("out")
+        if isinstance(out, Tensor):
+            if out._a.dtype != input._a.dtype:
+                raise RuntimeError(f"Expected out tensor to have dtype {input.dtype!r}, but got {out.dtype!r} instead")
+            operands = [x for x in (input, *args, *kwargs.values()) if isinstance(x, Tensor) and x is not out]
+            if out is input or any(np.may_share_memory(out._a, x._a) for x in operands):
+                raise RuntimeError(
+                    "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single "
+                    "memory location. Please clone() the tensor before performing the operation."
+                )
+        return writing(input, *args, **kwargs)
+
+    return checked
 
 
-@operator(2, name="scatter", grad_name="ScatterBackward0")
-def _scatter(xp, x, src, dim, index):
-    result = x.copy()
-    if not x.ndim:
-        result[...] = src.reshape(-1)[-1] if src.size else result
-        return result
-    result[_places(xp, index, dim)] = src[tuple(slice(n) for n in index.shape)] if src.ndim else src
-    return result
+def _mask(function: str, mask: Tensor) -> Any:
+    expect_tensor(mask, function, "mask")
+    if mask._a.dtype != bool:
+        raise RuntimeError(f"{function} only supports boolean masks, but got mask with dtype {mask.dtype!r}")
+    return mask._a
 
 
-@_scatter.vjp("x")
-def _(F, g, dim, index):
-    return F.scatter(g, F.zeros_from(g, ()), dim, index)
-
-
-@_scatter.vjp("src")
-def _(F, g, dim, index, src_shape):
-    return _padded(F, F.gather(g, dim, index), src_shape)
-
-
-def _padded(F: Any, g: Any, shape: tuple[int, ...]) -> Any:
-    """Return a gradient of the used corner as one of the whole source."""
-    if tuple(g.shape) == tuple(shape) or not shape:
-        return g
-    corner = (tuple(slice(n) for n in g.shape),)
-    return F.view_scatter(F.zeros_from(g, shape), g, ((traced.slice.op, 0, corner),))
-
-
-def _places(xp: Any, index: Any, dim: int) -> tuple[Any, ...]:
-    grids = xp.ogrid[tuple(slice(n) for n in index.shape)]
-    return (*grids[:dim], index, *grids[dim + 1 :])
-
-
-def _checked_index(function: str, input: Tensor, dim: int, index: Tensor) -> tuple[int, Any]:
-    expect_tensor(index, function, "index")
-    if index._a.dtype.kind != "i":
-        raise RuntimeError(f"{function}(): Expected dtype int32/int64 for index, but got {index.dtype!r}")
-    d = wrap_dim(dim, input._a.ndim)
-    if max(index._a.ndim, 1) != max(input._a.ndim, 1):
-        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
-    size = input._a.shape[d] if input._a.ndim else 1
-    a = index._a
-    if a.size and (a.min() < 0 or a.max() >= size):
-        worst = a[(a < 0) | (a >= size)].flat[0]
-        raise RuntimeError(f"index {worst} is out of bounds for dimension {d} with size {size}")
-    return d, a
-
-
-def _check_extent(function: str, input: Tensor, d: int, index: Any) -> None:
-    for k, n in enumerate(index.shape):
-        if k != d and input._a.ndim and n > input._a.shape[k]:
-            raise RuntimeError(
-                f"Size does not match at dimension {k} expected index {list(index.shape)} to be no larger than self "
-                f"{list(input._a.shape)} apart from dimension {d}"
-            )
-
-
-def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False, out: Tensor | None = None) -> Tensor:
-    """Return out[i][j] = input[index[i][j]][j] (for dim 0, and so on); the result has the shape of `index`."""
-    d, a = _checked_index("gather", input, dim, index)
-    _check_extent("gather", input, d, a)
-    result = _gather(input, d, a)
-    return result if out is None else write_out(out, result, "gather")
-
-
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
-    """Return a copy with out[index[i][j]][j] = src[i][j] (for dim 0); `src` is a tensor or a number."""
-    d, a = _checked_index("scatter", input, dim, index)
-    given = value if src is None else src
-    if not isinstance(given, Tensor):
-        given = wrap(backend_of(input._a).namespace.asarray(given).astype(input._a.dtype))
-    elif given._a.dtype != input._a.dtype:
-        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
-    return _scatter(input, given, d, a)
-
-
-def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """Return a copy with src[i][j] added to out[index[i][j]][j] (for dim 0)."""
-    d, a = _checked_index("scatter_add", input, dim, index)
-    if src._a.dtype != input._a.dtype:
-        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
-    return _scatter_add(input, src, d, a)
-
-
-def _checked_list(function: str, input: Tensor, dim: int, index: Tensor) -> tuple[int, Any]:
-    expect_tensor(index, function, "index")
-    if index._a.ndim > 1:
-        raise IndexError(f"{function}(): Index is supposed to be a vector")
-    if index._a.dtype.kind != "i":
-        raise RuntimeError(f"{function}(): Expected dtype int32 or int64 for index")
-    d = wrap_dim(dim, input._a.ndim)
-    size = input._a.shape[d] if input._a.ndim else 1
-    a = index._a.reshape(-1)
-    if a.size and (a.min() < 0 or a.max() >= size):
-        raise IndexError("index out of range in self")
-    return d, a
-
-
-def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """Return the positions of `dim` that `index` lists."""
-    d, a = _checked_list("index_select", input, dim, index)
-    return _index(input, (slice(None),) * d + (a,)) if input._a.ndim else traced.clone(input, False)
-
-
-def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: complex = 1) -> Tensor:
-    """Return a copy with alpha * source[k] added at position index[k] of `dim`."""
-    d, a = _checked_list("index_add", input, dim, index)
-    if source._a.dtype != input._a.dtype:
-        raise RuntimeError("index_add_(): self and source expected to have the same dtype, but got "
-                           f"(self) {input.dtype!r} and (source) {source.dtype!r}")  # fmt: skip
-    return _index_put(input, source if alpha == 1 else source * alpha, (slice(None),) * d + (a,), True)
-
-
+@with_same_out
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """Return the elements where the mask holds (both broadcast), as one dimension."""
-    if mask._a.dtype != bool:
-        raise RuntimeError("masked_select: expected BoolTensor for mask")
-    shape = np.broadcast_shapes(input._a.shape, mask._a.shape)
-    return _index(expand(input, shape), (backend_of(mask._a).namespace.broadcast_to(mask._a, shape),))
+    where = _mask("masked_select", mask)
+    shape = common_shape(input._a.shape, where.shape)
+    spread = backend_of(where).namespace.broadcast_to(where, shape)
+    return traced.index(lifted(expand(input, shape)), frozen((spread if shape else spread.reshape(1),), input))
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """Return `input` with `value`, a number or a 0-d tensor, where the mask holds."""
-    if mask._a.dtype != bool:
-        raise RuntimeError("masked_fill only supports boolean masks, but got mask with dtype " + repr(mask.dtype))
-    if isinstance(value, Tensor):
-        if value._a.ndim:
-            raise RuntimeError(
-                f"masked_fill only supports a 0-dimensional value tensor, but got tensor with {value._a.ndim} dimension(s)."
-            )
-        filler = traced.cast(value, input._a.dtype)
-    else:
-        filler = wrap(number_as(value, input._a.dtype))
+    _mask("masked_fill", mask)
+    filler = one_value("masked_fill", input, value)
     return traced.select_by(mask, filler, input if input._a.flags.c_contiguous else traced.clone(input, True))
 
 
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """Return `input` with the elements of `source`, in order, where the mask holds."""
+    where = _mask("masked_scatter", mask)
+    if source._a.dtype != input._a.dtype:
+        raise RuntimeError(
+            f"masked_scatter: expected self and source to have same dtypes but got {input.dtype!r} and {source.dtype!r}"
+        )
+    shape = common_shape(input._a.shape, where.shape)
+    spread = backend_of(where).namespace.broadcast_to(where, shape).reshape(shape or (1,))
+    count = int(spread.sum())
+    if count > source._a.size:
+        raise RuntimeError("masked_scatter: expected the number of elements of source >= number of ones in mask")
+    values = traced.slice(reshape(source, -1), (slice(count),))
+    put_there = traced.index_put(lifted(expand(input, shape)), values, frozen((spread,), input, source), False)
+    return reshape(put_there, shape)
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None) -> Any:
     """Return the positions of nonzero elements, one a row [n, ndim]; `as_tuple` gives one tensor for each dimension."""
-    xp = backend_of(input._a).namespace
-    if not input._a.ndim:
-        count = int(bool(input._a))
-        return (wrap(np.zeros(count, np.int64)),) if as_tuple else wrap(np.zeros((count, 0), np.int64))
-    found = xp.nonzero(input._a)
+    expect_tensor(input, "nonzero")
     if as_tuple:
-        return tuple(wrap(row_major(f.astype(np.int64, copy=False))) for f in found)
-    return wrap(xp.stack(found, 1).astype(np.int64, copy=False))
+        return tuple(wrap(row_major(f.astype(np.int64, copy=False))) for f in lifted(input)._a.nonzero())
+    return argwhere(input) if out is None else write_out(out, argwhere(input), "nonzero")
 
 
 traced.nonzero_tuple = lambda input: nonzero(input, as_tuple=True)
 
 
-scatter_, scatter_add_ = inplace(scatter), inplace(scatter_add)
-index_add_, masked_fill_ = inplace(index_add), inplace(masked_fill)
-
-
-def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
-    """Return a copy with `values` written at (or, with `accumulate`, added to) the positions that `indices` give."""
-    basic, advanced = split_index(input._a.shape, tuple(indices))
-    if advanced is None:
-        raise IndexError("index_put(): expected at least one index tensor")
-    return _index_put(_pick(input, basic), values, advanced, accumulate)
-
-
-index_put_ = inplace(index_put)
+def argwhere(input: Tensor) -> Tensor:
+    """Return the positions of nonzero elements, one a row [n, ndim]."""
+    a = expect_tensor(input, "argwhere")._a
+    xp = backend_of(a).namespace
+    if not a.ndim:
+        return wrap(xp.zeros((int(bool(a)), 0), np.int64))
+    return wrap(xp.stack(a.nonzero(), 1).astype(np.int64, copy=False))

@@ -2,6 +2,7 @@
 
 from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
+from disttorch.backends.numpy.fourier import fft_c2c, fft_c2r, fft_r2c
 from disttorch.backends.numpy.linalg import (
     cholesky_info,
     ldl_factor,
@@ -17,6 +18,7 @@ from disttorch.backends.numpy.order import searchsorted, unique, unique_consecut
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
 from disttorch.backends.numpy.rnn import lstm_layer, lstm_layer_grad
 from disttorch.backends.numpy.scan import running_extreme, running_logsumexp
+from disttorch.backends.numpy.scatter import reduce_at
 from disttorch.backends.numpy.softmax import (
     log_softmax,
     log_softmax_grad,
@@ -29,9 +31,9 @@ from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
-    "convolution_weight_grad", "erf", "ldl_factor", "ldl_solve", "log_softmax", "log_softmax_grad",
-    "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp", "max_pool",
-    "max_pool_grad", "nll_loss", "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme",
-    "running_logsumexp", "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad",
-    "solve_triangular", "unique", "unique_consecutive",
+    "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "ldl_factor", "ldl_solve", "log_softmax",
+    "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp",
+    "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at", "relu", "relu_grad", "rmsprop",
+    "running_extreme", "running_logsumexp", "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax",
+    "softmax_grad", "solve_triangular", "unique", "unique_consecutive",
 ]  # fmt: skip
