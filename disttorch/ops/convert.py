@@ -10,6 +10,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.backends import device_of, namespace_for
 from disttorch.core import dtypes
 from disttorch.core.device import device
+from disttorch.core.layout import check_format, is_in_format
 from disttorch.ops.registry import traced
 
 __all__ = [
@@ -38,7 +39,9 @@ def to(
     if device is not None and device.type != device_of(input._a).type:
         namespace_for(device)  # raises where the device is not there
     if dtype is not None and dtype.numpy != input._a.dtype:
-        return traced.cast(result, dtype.numpy)
+        result, copy = traced.cast(result, dtype.numpy), False
+    if memory_format is not None and not is_in_format(result._a, check_format(memory_format, result._a.ndim, "to")):
+        return traced.clone(result, memory_format)
     return traced.clone(result, False) if copy else result
 
 
