@@ -13,7 +13,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import device_of
 from disttorch.core import dtypes
 from disttorch.core.device import CPU
-from disttorch.core.layout import contiguous_format, is_in_format, strided
+from disttorch.core.layout import contiguous_format, is_in_format, row_major_strides, strided
 from disttorch.core.printing import tensor_str
 from disttorch.ops import (
     MODULES,
@@ -22,7 +22,6 @@ from disttorch.ops import (
     creation,
     elementary,
     index,
-    join,
     linalg,
     logic,
     reduce,
@@ -46,7 +45,8 @@ def _size(self: Tensor, dim: int | None = None) -> Any:
 
 def _stride(self: Tensor, dim: int | None = None) -> Any:
     """Return how many elements apart neighbours along each dimension are, or along one."""
-    strides = tuple(s // self._a.itemsize for s in self._a.strides)
+    a = self._a
+    strides = tuple(s // a.itemsize for s in a.strides) if a.size else row_major_strides(a.shape)
     return strides if dim is None else strides[shape.wrap_dim(dim, self._a.ndim)]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.autograd.tensor import Tensor, wrap, wrap_result
 from disttorch.backends import backend_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
@@ -26,7 +26,6 @@ from disttorch.ops.shape import (
     several,
     sizes_of,
     transpose,
-    unsqueeze,
     wrap_dim,
 )
 from disttorch.ops.views import split
@@ -63,10 +62,16 @@ def _as_columns(x: Tensor) -> Tensor:
 
 
 hstack = _stacking("hstack", atleast_1d, lambda xs: int(xs[0]._a.ndim > 1), "Return the tensors joined side by side.")
-vstack = _stacking("vstack", atleast_2d, lambda xs: 0, "Return the tensors joined one below the other, vectors as rows.")
-row_stack = _stacking("row_stack", atleast_2d, lambda xs: 0, "Return the tensors joined one below the other, as `vstack`.")
+vstack = _stacking(
+    "vstack", atleast_2d, lambda xs: 0, "Return the tensors joined one below the other, vectors as rows."
+)
+row_stack = _stacking(
+    "row_stack", atleast_2d, lambda xs: 0, "Return the tensors joined one below the other, as `vstack`."
+)
 dstack = _stacking("dstack", atleast_3d, lambda xs: 2, "Return the tensors joined along the third dimension.")
-column_stack = _stacking("column_stack", _as_columns, lambda xs: 1, "Return the tensors joined side by side, vectors as columns.")
+column_stack = _stacking(
+    "column_stack", _as_columns, lambda xs: 1, "Return the tensors joined side by side, vectors as columns."
+)
 
 
 def tensor_split(
@@ -82,7 +87,9 @@ def tensor_split(
         raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
     if isinstance(where, Tensor):
         if where._a.dtype != np.int64:
-            raise RuntimeError(f"tensor_split expected tensor_indices_or_sections to have dtype of long, but got {where.dtype}")
+            raise RuntimeError(
+                f"tensor_split expected tensor_indices_or_sections to have dtype of long, but got {where.dtype}"
+            )
         if where._a.ndim > 1:
             raise RuntimeError(
                 "tensor_split expected tensor_indices_or_sections to be a zero-dimensional or one-dimensional tensor, but got a "
@@ -173,7 +180,9 @@ def _repeated_indices(counts: Any, n: int, output_size: int | None) -> Any:
         )
     found = xp.repeat(xp.arange(n), counts)
     if output_size is not None and output_size != found.size:
-        raise RuntimeError(f"allocated size does not match required size: output_size is {output_size}, {found.size} needed")
+        raise RuntimeError(
+            f"allocated size does not match required size: output_size is {output_size}, {found.size} needed"
+        )
     return found
 
 
@@ -253,7 +262,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     for x in given:
         if x._a.ndim > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x._a.shape)}")
+            raise RuntimeError(
+                f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x._a.shape)}"
+            )
         if x._a.dtype != given[0]._a.dtype:
             raise RuntimeError("torch.meshgrid: expects all tensors to have the same dtype")
     swap = indexing == "xy" and len(given) >= 2
@@ -261,11 +272,9 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
         given[:2] = given[1::-1]
     shape = tuple(x._a.size for x in given)
     grids = [
-        expand(reshape(x, (1,) * k + (x._a.size,) + (1,) * (len(shape) - k - 1)), shape)
-        for k, x in enumerate(given)
+        expand(reshape(x, (1,) * k + (x._a.size,) + (1,) * (len(shape) - k - 1)), shape) for k, x in enumerate(given)
     ]
     if swap:
-        grids = [transpose(x, 0, 1) for x in grids]
         grids[:2] = grids[1::-1]
     return tuple(grids)
 
@@ -308,12 +317,14 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     for n in sizes:
         if not isinstance(n, int):
-            raise TypeError(f"expected shape to be int, torch.Size or sequence of ints, but got {type(n).__name__} in it")
+            raise TypeError(
+                f"expected shape to be int, torch.Size or sequence of ints, but got {type(n).__name__} in it"
+            )
         if n < 0:
             raise ValueError(f"'shape' cannot have negative values, but got {sizes}")
     found, rest = [], a
     for n in reversed(sizes):
-        found.append(wrap(rest % n if n else rest * 0))
+        found.append(wrap_result(rest % n if n else rest * 0))
         rest = rest // n if n else rest
     return tuple(reversed(found))
 

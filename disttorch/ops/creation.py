@@ -194,7 +194,7 @@ def put(array: Any, out: Tensor, function: str) -> Tensor:
 def shape_from(function: str, sizes: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
     """Return the shape that was given as several ints, as one sequence, or by the keyword `size`."""
     if not sizes and size is None:
-        raise TypeError(f"{function}() missing 1 required positional arguments: \"size\"")
+        raise TypeError(f'{function}() missing 1 required positional arguments: "size"')
     try:
         shape = sizes_of(sizes if size is None else (size,))
     except TypeError as error:
@@ -359,7 +359,7 @@ def _bounds(*values: Any, start: Any = 0, end: Any = None, step: Any = 1) -> tup
     elif values:
         start = values[0]
     if end is None:
-        raise TypeError("arange() missing 1 required positional arguments: \"end\"")
+        raise TypeError('arange() missing 1 required positional arguments: "end"')
     return tuple(_number(v, "arange") for v in (start, end, step))
 
 
@@ -405,28 +405,30 @@ def _ends(start: Any, end: Any, steps: int, d: Any, function: str) -> tuple[Any,
 @creator
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None) -> Any:
     """Return `steps` evenly spaced numbers from `start` to `end`, both included."""
-    return _evenly(*_ends(start, end, steps, dtype, "linspace"), steps)
+    low, high, d = _ends(start, end, steps, dtype, "linspace")
+    return _evenly(low, high, d, steps).astype(d)
 
 
 def _evenly(start: Any, end: Any, d: np.dtype, steps: int) -> np.ndarray:
-    """Count from both ends towards the middle, in the result's own precision, as PyTorch does."""
+    """Count from both ends towards the middle as PyTorch does, in the result's own precision; integers in float64."""
+    low, high = number_as(start, d, True), number_as(end, d, True)
+    kind = np.dtype(np.float64) if d.kind in "biu" else d
+    low, high = low.astype(kind), high.astype(kind)
     if steps < 2:
-        return np.full(steps, start, d)
-    kind = d if d.kind in "fc" else np.dtype(np.float64)
-    low, high = kind.type(start), kind.type(end)
+        return np.full(steps, low, kind)
     step = (high - low) / kind.type(steps - 1)
     k = np.arange(steps)
     rising = low + step * k.astype(kind)
     falling = high - step * (steps - 1 - k).astype(kind)
-    return np.where(k < steps // 2, rising, falling).astype(d)
+    return np.where(k < steps // 2, rising, falling)
 
 
 @creator
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None) -> Any:
     """Return `steps` numbers from base^start to base^end, evenly spaced on a logarithmic scale."""
     low, high, d = _ends(start, end, steps, dtype, "logspace")
-    kind = d if d.kind in "fc" else np.dtype(np.float64)
-    return np.power(kind.type(base), _evenly(low, high, kind, steps)).astype(d)
+    exponents = _evenly(low, high, d, steps)
+    return np.power(exponents.dtype.type(base), exponents).astype(d)
 
 
 def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:

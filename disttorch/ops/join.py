@@ -97,6 +97,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     target = result_dtype([x._a for x in listed]).numpy
     same = [x if x._a.dtype == target else traced.cast(x, target) for x in listed]
     joined = _cat(same, d, tuple([x._a.shape[d] for x in same]))
+    if out is not None and any([np.may_share_memory(out._a, x._a) for x in listed]):
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+            "location. Please clone() the tensor before performing the operation."
+        )
     return joined if out is None else write_out(out, joined, "cat")
 
 
@@ -174,7 +179,11 @@ def _(F, g, dims):
 def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """Return a copy in reverse order along `dims`."""
     ndim = input._a.ndim
-    order = tuple(wrap_dim(d, ndim) for d in sizes_of(axes if dims is None else ((dims,) if isinstance(dims, int) else dims,)))
+    order = tuple(
+        wrap_dim(d, ndim) for d in sizes_of(axes if dims is None else ((dims,) if isinstance(dims, int) else dims,))
+    )
     if len(set(order)) != len(order):
-        raise RuntimeError(f"dim {next(d for d in order if order.count(d) > 1)} appears multiple times in the list of dims")
+        raise RuntimeError(
+            f"dim {next(d for d in order if order.count(d) > 1)} appears multiple times in the list of dims"
+        )
     return _flip(input, order if ndim else ())

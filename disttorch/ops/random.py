@@ -15,7 +15,7 @@ from disttorch.ops.creation import creator, like, shape_from
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.index import copy_
 from disttorch.ops.registry import traced
-from disttorch.ops.write import with_out
+from disttorch.ops.write import with_out, write_out
 
 __all__ = [
     "bernoulli", "dropout", "multinomial", "normal", "rand", "rand_like", "randint", "randint_like", "randn",
@@ -53,7 +53,9 @@ def randn(*sizes: Any, size: Any = None, generator: Any = None, dtype: Any = Non
 
 
 @creator
-def randint(*values: Any, low: Any = 0, high: Any = None, size: Any = None, generator: Any = None, dtype: Any = None) -> Any:
+def randint(
+    *values: Any, low: Any = 0, high: Any = None, size: Any = None, generator: Any = None, dtype: Any = None
+) -> Any:
     """Return random whole numbers from `low` (0 unless given) up to but without `high`: `randint(10, (2, 3))`."""
     bounds = list(values)
     if size is None and bounds:
@@ -106,9 +108,7 @@ def randint_like(array: Any, low: Any = None, high: Any = None, *, generator: An
 
 def _normal(array: Any, mean: float, std: float, generator: Any) -> Any:
     contiguous = array.flags.c_contiguous
-    return _in_memory_order(
-        array, lambda shape: stream_of(generator).normal(shape, array.dtype, mean, std, contiguous)
-    )
+    return _in_memory_order(array, lambda shape: stream_of(generator).normal(shape, array.dtype, mean, std, contiguous))
 
 
 # -- drawn by the elements of other tensors -----------------------------------------------------------------------
@@ -179,10 +179,14 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     return _drawn(input, stream.bernoulli_array(a) if p is None else stream.bernoulli(p, a.shape, a.dtype))
 
 
-@with_out
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
+def multinomial(
+    input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None, out: Tensor | None = None
+) -> Tensor:
     """Return indices drawn with probabilities proportional to `input`, [categories] or [rows, categories]."""
-    return wrap(stream_of(generator).multinomial(input._a, num_samples, replacement))
+    if out is not None and out._a.dtype != np.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {out.dtype}")
+    result = wrap(stream_of(generator).multinomial(input._a, num_samples, replacement))
+    return result if out is None else write_out(out, result, "multinomial")
 
 
 # -- in place -----------------------------------------------------------------------------------------------------
@@ -213,7 +217,9 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: An
     return copy_(input, wrap(_normal(input._a, mean, std, generator)))
 
 
-def random_(input: Tensor, a: int | None = None, b: int | None = None, *, generator: Any = None, **named: Any) -> Tensor:
+def random_(
+    input: Tensor, a: int | None = None, b: int | None = None, *, generator: Any = None, **named: Any
+) -> Tensor:
     """Fill with random whole numbers: of the type's whole range, below `a`, or from `a` up to but without `b`."""
     stream, d = stream_of(generator), input._a.dtype
     first, end = _named_bounds("random_", named, a, b)

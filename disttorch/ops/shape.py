@@ -18,8 +18,8 @@ from disttorch.ops.define import expect_tensor, view_operator
 from disttorch.ops.registry import both, traced
 
 __all__ = [
-    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes", "broadcast_tensors", "broadcast_to", 
-    "flatten", "moveaxis", "movedim", "permute", "ravel", "reshape", 
+    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes", "broadcast_tensors", "broadcast_to",
+    "flatten", "moveaxis", "movedim", "permute", "ravel", "reshape",
     "squeeze", "swapaxes", "swapdims", "t", "transpose", "unflatten", "unsqueeze",
 ]  # fmt: skip
 METHODS = """

@@ -15,6 +15,7 @@ from disttorch.core.layout import check_format, contiguous_format, is_in_format,
 from disttorch.ops.define import expect_tensor, operator, view_operator
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import changed_in_place, reshape, sizes_of, whole, wrap_dim
+from disttorch.ops.write import with_out
 
 __all__ = [
     "as_strided", "as_strided_", "as_strided_scatter", "resize_as_", "select_scatter", "slice_scatter",
@@ -103,9 +104,7 @@ def _check_strides(function: str, size: Any, stride: Any) -> tuple[tuple[int, ..
     return shape, steps
 
 
-def as_strided(
-    input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
-) -> Tensor:
+def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
     """Return a view of the memory: element (i, j) is `storage_offset` + i * stride[0] + j * stride[1] elements behind its
     start (without `storage_offset`: behind the first element of `input`)."""
     a = expect_tensor(input, "as_strided")._a
@@ -126,8 +125,8 @@ def _as_strided_scatter(xp, x, src, size, stride, shift):
 
 
 @_as_strided_scatter.vjp("x")
-def _(F, g, src_shape, size, stride, shift):
-    return F.as_strided_scatter(F.clone(g, True), F.zeros_from(g, src_shape), size, stride, shift)
+def _(F, g, size, stride, shift):
+    return F.as_strided_scatter(F.clone(g, True), F.zeros_from(g, size), size, stride, shift)
 
 
 @_as_strided_scatter.vjp("src")
@@ -136,6 +135,7 @@ def _(F, g, size, stride, shift):
     return F.as_strided(g, size, stride, shift, row_major_strides(tuple(g.shape)))
 
 
+@with_out
 def as_strided_scatter(
     input: Tensor, src: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
 ) -> Tensor:
@@ -208,10 +208,13 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
     d = wrap_dim(dim, input._a.ndim)
     n = input._a.shape[d]
     if not -n <= index < n:
-        raise IndexError(f"select(): index {index} out of range for tensor of size {list(input._a.shape)} at dimension {d}")
+        raise IndexError(
+            f"select(): index {index} out of range for tensor of size {list(input._a.shape)} at dimension {d}"
+        )
     return scattered(input, src, (traced.slice.op, 0, ((*whole(d), index % n, Ellipsis),)))
 
 
+@with_out
 def slice_scatter(
     input: Tensor, src: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
 ) -> Tensor:
@@ -256,7 +259,9 @@ def resize_(input: Tensor, *sizes: Any, size: Any = None, memory_format: Any = c
 
 def resize_as_(input: Tensor, the_template: Tensor, *, memory_format: Any = contiguous_format) -> Tensor:
     """Give the tensor the shape of another, as `resize_`."""
-    return resize_(input, expect_tensor(the_template, "resize_as_", "the_template")._a.shape, memory_format=memory_format)
+    return resize_(
+        input, expect_tensor(the_template, "resize_as_", "the_template")._a.shape, memory_format=memory_format
+    )
 
 
 def resize(input: Tensor, *sizes: Any) -> Tensor:
