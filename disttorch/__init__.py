@@ -38,6 +38,15 @@ from disttorch.core.dtypes import (
     uint8,
 )
 from disttorch.core.dtypes import bool_ as bool
+from disttorch.core.layout import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    strided,
+)
 from disttorch.core.printing import get_printoptions, printoptions, set_printoptions
 from disttorch.core.promotion import can_cast, promote_types
 from disttorch.core.size import Size
@@ -78,6 +87,7 @@ from disttorch.ops.special import *
 from disttorch.ops.spectral import *
 from disttorch.ops.statistics import *
 from disttorch.ops.strided import *
+from disttorch.ops.views import *
 from disttorch.random import (
     Generator,
     default_generator,

@@ -13,6 +13,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import device_of
 from disttorch.core import dtypes
 from disttorch.core.device import CPU
+from disttorch.core.layout import contiguous_format, is_in_format, row_major_strides, strided
 from disttorch.core.printing import tensor_str
 from disttorch.ops import (
     MODULES,
@@ -21,7 +22,6 @@ from disttorch.ops import (
     creation,
     elementary,
     index,
-    join,
     linalg,
     logic,
     reduce,
@@ -47,7 +47,8 @@ def _size(self: Tensor, dim: int | None = None) -> Any:
 
 def _stride(self: Tensor, dim: int | None = None) -> Any:
     """Return how many elements apart neighbours along each dimension are, or along one."""
-    strides = tuple(s // self._a.itemsize for s in self._a.strides)
+    a = self._a
+    strides = tuple(s // a.itemsize for s in a.strides) if a.size else row_major_strides(a.shape)
     return strides if dim is None else strides[shape.wrap_dim(dim, self._a.ndim)]
 
 
@@ -189,29 +190,6 @@ def _matrix_transposed(self: Tensor) -> Tensor:
     return shape.transpose(self, -2, -1)
 
 
-def _new_filled(maker: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def method(self: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-        return maker(*size, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-    return method
-
-
-def _new_full(
-    self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Return a tensor of one value with the type and device of this tensor unless others are given."""
-    return creation.full(
-        size, fill_value, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad
-    )
-
-
-def _new_tensor(
-    self: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
-    """Return a copy of `data` with the type and device of this tensor unless others are given."""
-    return creation.tensor(data, dtype=dtype or self.dtype, device=device or self.device, requires_grad=requires_grad)
-
-
 def _reflected(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def method(self: Tensor, other: Any) -> Tensor:
         return function(other, expect_tensor(self, function.__name__))
@@ -226,6 +204,7 @@ PROPERTIES: dict[str, Callable[[Tensor], Any]] = {
     "mH": complex_parts.adjoint,
     "real": complex_parts.real,
     "imag": complex_parts.imag,
+    "layout": lambda self: strided,
     "is_cuda": lambda self: self.device.type == "cuda",
     "itemsize": lambda self: self._a.itemsize,
     "nbytes": lambda self: self._a.nbytes,
@@ -267,10 +246,8 @@ METHODS: dict[str, Callable[..., Any]] = {
     "dim": lambda self: self._a.ndim, "ndimension": lambda self: self._a.ndim,
     "numel": lambda self: self._a.size, "nelement": lambda self: self._a.size,
     "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: self._a.ctypes.data,
-    "is_contiguous": lambda self, memory_format=None: self._a.flags.c_contiguous,
+    "is_contiguous": lambda self, memory_format=contiguous_format: is_in_format(self._a, memory_format),
     "is_complex": lambda self: self._a.dtype.kind == "c", "get_device": lambda self: -1,
-    "new_zeros": _new_filled(creation.zeros), "new_ones": _new_filled(creation.ones),
-    "new_empty": _new_filled(creation.empty), "new_full": _new_full, "new_tensor": _new_tensor,
     "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
     "half": convert.caster("half", dtypes.float16), "bfloat16": convert.caster("bfloat16", dtypes.bfloat16),
     "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),
@@ -278,7 +255,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "byte": convert.caster("byte", dtypes.uint8), "bool": convert.caster("bool", dtypes.bool_),
     "cfloat": convert.caster("cfloat", dtypes.complex64), "cdouble": convert.caster("cdouble", dtypes.complex128),
     "polygamma": special.polygamma_method, "polygamma_": inplace(special.polygamma_method),
-    "ger": linalg.outer, "concat": join.cat,
+    "ger": linalg.outer,
 }  # fmt: skip
 
 
@@ -287,23 +264,15 @@ def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     return logic.where(condition, self, other)
 
 
-def _view_as(self: Tensor, other: Tensor) -> Tensor:
-    """Return a view with the shape of `other`."""
-    return shape.view(self, other._a.shape)
-
-
-def _reshape_as(self: Tensor, other: Tensor) -> Tensor:
-    """Return the elements in the shape of `other`."""
-    return shape.reshape(self, other._a.shape)
-
-
-def _sum_to_size(self: Tensor, *size: Any) -> Tensor:
+def _sum_to_size(self: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """Return the sum over the dimensions in which this tensor is larger than `size`, to which it must broadcast."""
-    want = shape.sizes_of(size)
+    want = shape.sizes_of(sizes if size is None else (size,))
     have = self._a.shape
     lead = len(have) - len(want)
     if lead < 0 or any(n not in (1, have[i + lead]) for i, n in enumerate(want)):
         raise RuntimeError(f"size {{{list(want)}}} is not expandable to size {{{list(have)}}}.")
+    if not want:
+        return reduce.sum(self)
     dims = [*range(lead), *(i + lead for i, n in enumerate(want) if n == 1 and have[i + lead] != 1)]
     summed = reduce.sum(self, dims, True) if dims else self
     return shape.reshape(summed, want)
@@ -322,7 +291,7 @@ def _scaled_inplace(name: str) -> Callable[..., Tensor]:
 
 
 METHODS.update({name + "_": _scaled_inplace(name[:3]) for name in ("add", "sub", "subtract")})
-METHODS.update({"where": _where_method, "view_as": _view_as, "reshape_as": _reshape_as, "sum_to_size": _sum_to_size})
+METHODS.update({"where": _where_method, "sum_to_size": _sum_to_size})
 
 
 def _bind() -> None:

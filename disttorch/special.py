@@ -1,13 +1,14 @@
 """Special functions: `torch.special`."""
 
 # ruff: noqa: F401, F403
-from disttorch.ops.activation import erf, log_softmax, softmax
+from disttorch.ops.activation import erf
 from disttorch.ops.activation import sigmoid as expit
 from disttorch.ops.bessel import *
 from disttorch.ops.elementary import exp2, expm1, log1p
 from disttorch.ops.polynomials import *
 from disttorch.ops.reduce import logsumexp
 from disttorch.ops.rounding import round
+from disttorch.ops.softmax import log_softmax, softmax
 from disttorch.ops.special import (
     digamma,
     entr,

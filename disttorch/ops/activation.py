@@ -13,7 +13,8 @@ from disttorch.ops.creation import finish
 from disttorch.ops.define import expect_tensor, operator, unary
 from disttorch.ops.random import stream_of
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import narrow, row_major, wrap_dim
+from disttorch.ops.shape import row_major, wrap_dim
+from disttorch.ops.views import narrow
 from disttorch.ops.write import inplace, with_out
 
 __all__ = [

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.ops.activation import softmax
 from disttorch.ops.dropout import dropout
 from disttorch.ops.join import cat
 from disttorch.ops.linalg import linear, matmul
 from disttorch.ops.padding import pad
 from disttorch.ops.registry import traced
+from disttorch.ops.softmax import softmax
 
 __all__ = ["multi_head_attention_forward", "scaled_dot_product_attention"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
 from disttorch.core.device import device
+from disttorch.core.layout import check_format, is_in_format
 from disttorch.ops.registry import traced
 from disttorch.ops.transfer import to_device
 
@@ -36,7 +37,9 @@ def to(
     device, dtype = _target(args, device, dtype)
     result = input if device is None else to_device(input, device)
     if dtype is not None and dtype.numpy != input._a.dtype:
-        return traced.cast(result, dtype.numpy)
+        result = traced.cast(result, dtype.numpy)
+    if memory_format is not None and not is_in_format(result._a, check_format(memory_format, result._a.ndim, "to")):
+        return traced.clone(result, memory_format)
     return traced.clone(result, False) if copy and result is input else result
 
 

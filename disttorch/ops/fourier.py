@@ -23,7 +23,8 @@ from disttorch.ops.creation import DeviceLike, finish
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.join import cat
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import narrow, row_major, wrap_dim
+from disttorch.ops.shape import row_major, wrap_dim
+from disttorch.ops.views import narrow
 from disttorch.ops.write import with_out, write_out
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Rearrangements into new memory: copies, casts, concatenation, repetition, triangles."""
+"""Rearrangements into new memory: copies, casts, concatenation, repetition, reversal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
+from disttorch.core.layout import check_format, contiguous_format, empty_array, is_in_format, preserve_format
 from disttorch.core.promotion import result_dtype
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
@@ -15,19 +16,23 @@ from disttorch.ops.shape import copy_order, cut, expand, reshape, row_major, siz
 from disttorch.ops.write import write_out
 
 __all__ = [
-    "cat", "clone", "flip", "stack", "tril", "triu",
+    "cat", "clone", "concat", "concatenate", "flip", "stack",
 ]  # fmt: skip
 METHODS = """
-    clone contiguous flip repeat tril triu
-"""
-INPLACE = """
-    tril triu
+    clone contiguous flip repeat
 """
 
 
 @operator(1, name="clone")
-def _clone(xp, x, contiguous):
-    return x.copy(order="C" if contiguous else copy_order(x))
+def _clone(xp, x, form):
+    """`form` is True for row-major order, False for the order that x has, or a memory format."""
+    if form is True or form is contiguous_format:
+        return x.copy(order="C")
+    if form is False or form is preserve_format:
+        return x.copy(order=copy_order(x))
+    result = empty_array(xp, x.shape, x.dtype, form)
+    result[...] = x
+    return result
 
 
 @_clone.vjp
@@ -35,14 +40,18 @@ def _(F, g):
     return g
 
 
-def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+def clone(input: Tensor, *, memory_format: Any = preserve_format) -> Tensor:
     """Return a copy with memory of its own, through which gradients flow."""
-    return _clone(expect_tensor(input, "clone"), False)
+    a = expect_tensor(input, "clone")._a
+    return _clone(input, False if memory_format is None else check_format(memory_format, a.ndim, "clone"))
 
 
-def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
-    """Return the tensor itself if its elements lie in row-major order, else a copy in which they do."""
-    return input if input._a.flags.c_contiguous else _clone(input, True)
+def contiguous(input: Tensor, memory_format: Any = contiguous_format) -> Tensor:
+    """Return the tensor itself if its elements lie in the order of a memory format (row-major), else a copy in which they do."""
+    if memory_format is contiguous_format and input._a.flags.c_contiguous:
+        return input
+    form = check_format(memory_format, input._a.ndim, "contiguous")
+    return input if is_in_format(input._a, form) else _clone(input, form)
 
 
 @operator(1, name="cast", grad_name="ToCopyBackward0")
@@ -88,6 +97,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     target = result_dtype([x._a for x in listed]).numpy
     same = [x if x._a.dtype == target else traced.cast(x, target) for x in listed]
     joined = _cat(same, d, tuple([x._a.shape[d] for x in same]))
+    if out is not None and any([np.may_share_memory(out._a, x._a) for x in listed]):
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+            "location. Please clone() the tensor before performing the operation."
+        )
     return joined if out is None else write_out(out, joined, "cat")
 
 
@@ -105,6 +119,9 @@ def _check_joined(tensors: Sequence[Tensor], dim: int) -> None:
                     f"Sizes of tensors must match except in dimension {dim}. Expected size {m} but got size {n} for tensor "
                     f"number {k} in the list."
                 )
+
+
+concat = concatenate = cat
 
 
 @operator(None, name="stack")
@@ -136,9 +153,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None)
     return joined if out is None else write_out(out, joined, "stack")
 
 
-def repeat(input: Tensor, *sizes: Any) -> Tensor:
+def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
     """Return the tensor repeated `sizes[i]` times along each dimension; new leading dimensions may be added."""
-    times = sizes_of(sizes)
+    times = sizes_of(sizes if repeats is None else (repeats,))
     shape = input._a.shape
     if len(times) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
@@ -159,36 +176,14 @@ def _(F, g, dims):
     return F.flip(g, dims)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """Return a copy in reverse order along `dims`."""
-    return _flip(input, tuple(wrap_dim(d, input._a.ndim) for d in sizes_of(dims)))
-
-
-@operator(1, name="triu")
-def _triu(xp, x, diagonal):
-    return xp.triu(x, diagonal)
-
-
-@_triu.vjp
-def _(F, g, diagonal):
-    return F.triu(g, diagonal)
-
-
-@operator(1, name="tril")
-def _tril(xp, x, diagonal):
-    return xp.tril(x, diagonal)
-
-
-@_tril.vjp
-def _(F, g, diagonal):
-    return F.tril(g, diagonal)
-
-
-def triu(input: Tensor, diagonal: int = 0) -> Tensor:
-    """Return the upper triangle of the last two dimensions, zeros below `diagonal`."""
-    return _triu(input, diagonal)
-
-
-def tril(input: Tensor, diagonal: int = 0) -> Tensor:
-    """Return the lower triangle of the last two dimensions, zeros above `diagonal`."""
-    return _tril(input, diagonal)
+    ndim = input._a.ndim
+    order = tuple(
+        wrap_dim(d, ndim) for d in sizes_of(axes if dims is None else ((dims,) if isinstance(dims, int) else dims,))
+    )
+    if len(set(order)) != len(order):
+        raise RuntimeError(
+            f"dim {next(d for d in order if order.count(d) > 1)} appears multiple times in the list of dims"
+        )
+    return _flip(input, order if ndim else ())

@@ -14,7 +14,8 @@ from disttorch.ops.join import cat
 from disttorch.ops.logic import logical_xor
 from disttorch.ops.reduce import reduced_dims, sum, summable
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import narrow, reshape, row_major, wrap_dim
+from disttorch.ops.shape import reshape, row_major, wrap_dim
+from disttorch.ops.views import narrow
 from disttorch.ops.write import with_out
 
 __all__ = [

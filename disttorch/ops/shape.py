@@ -1,25 +1,30 @@
-"""Views and rearrangements: reshape, expand, transpose, squeeze, slices of whole dimensions, concatenation."""
+"""Views of all elements in another shape: reshape, expand, transpose, squeeze."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, Literal
+from operator import index as as_int
+from typing import Any
 
 import numpy as np
 
-from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.core.dtypes import dtype
-from disttorch.ops.define import view_operator
+from disttorch.autograd.tensor import Tensor, alias, wrap
+from disttorch.autograd.views import check_inplace, written
+from disttorch.core.dtypes import dtype as _dtype
+from disttorch.core.layout import copy_order as copy_order
+from disttorch.core.size import Size
+from disttorch.ops.define import expect_tensor, view_operator
 from disttorch.ops.registry import both, traced
 
 __all__ = [
-    "broadcast_to", "chunk", "diagonal", "flatten", "movedim", "narrow", "permute", "reshape", "split",
-    "squeeze", "t", "transpose", "unbind", "unflatten", "unsqueeze",
+    "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_shapes", "broadcast_tensors", "broadcast_to",
+    "flatten", "moveaxis", "movedim", "permute", "ravel", "reshape",
+    "squeeze", "swapaxes", "swapdims", "t", "transpose", "unflatten", "unsqueeze",
 ]  # fmt: skip
 METHODS = """
-    broadcast_to chunk diagonal expand expand_as flatten movedim narrow permute reshape split squeeze t
-    transpose unbind unflatten unsqueeze view
+    broadcast_to expand expand_as flatten moveaxis movedim permute ravel reshape reshape_as squeeze squeeze_ swapaxes
+    swapaxes_ swapdims swapdims_ t t_ transpose transpose_ unflatten unsqueeze unsqueeze_ view view_as
 """
 
 
@@ -34,8 +39,8 @@ def wrap_dim(dim: int, ndim: int) -> int:
 def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     """Return a shape given either as several ints or as one sequence."""
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        sizes = tuple(sizes[0])
-    return tuple(int(s) for s in sizes)
+        sizes = sizes[0]  # type: ignore[assignment]
+    return tuple(map(as_int, sizes))
 
 
 def infer_shape(shape: tuple[int, ...], numel: int) -> tuple[int, ...]:
@@ -64,9 +69,14 @@ def row_major(a: Any) -> Any:
     return a if a.flags.c_contiguous else a.copy(order="C")
 
 
-def copy_order(a: Any) -> Literal["C", "K"]:
-    """Return the order in which a copy keeps the array's layout; an expanded array's copy is in row-major order."""
-    return "C" if 0 in a.strides else "K"
+def whole(dim: int) -> tuple[slice, ...]:
+    """Return the index of everything in the first `dim` dimensions."""
+    return (slice(None),) * dim
+
+
+def cut(dim: int, start: int, stop: int) -> tuple[slice, ...]:
+    """Return the index of positions start..stop of one dimension."""
+    return (slice(None),) * dim + (slice(start, stop),)
 
 
 # -- views --------------------------------------------------------------------------------------------------------
@@ -93,11 +103,11 @@ def _viewable(a: Any, shape: tuple[int, ...]) -> bool:
     return True
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
-    """Return the same memory in another shape; one size may be -1. With a dtype of the same size: the same bytes."""
-    if len(shape) == 1 and isinstance(shape[0], dtype):
-        return _view_bytes(input, shape[0])
-    sizes = infer_shape(sizes_of(shape), input._a.size)
+def view(input: Tensor, *shape: Any, size: Any = None, dtype: Any = None) -> Tensor:
+    """Return the same memory in another shape; one size may be -1. With a dtype instead: the same bytes as that type."""
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], _dtype)):
+        return _view_bytes(input, dtype or shape[0])
+    sizes = infer_shape(sizes_of(shape if size is None else (size,)), input._a.size)
     if not _viewable(input._a, sizes):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -106,20 +116,46 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     return _view(input, sizes)
 
 
-def _view_bytes(input: Tensor, d: dtype) -> Tensor:
+def _view_bytes(input: Tensor, d: _dtype) -> Tensor:
+    a, size = input._a, d.itemsize
     if input.requires_grad:
         raise RuntimeError("view(dtype) of a tensor that requires grad is not supported; detach it first")
-    out = wrap(input._a.view(d.numpy))
+    if size != a.itemsize and (not a.ndim or (a.shape[-1] > 1 and a.strides[-1] != a.itemsize)):
+        raise RuntimeError(
+            f"self.dim() cannot be 0, and self.stride(-1) must be 1, to view {input.dtype} as {d} (different element sizes), but "
+            f"got a tensor of size {list(a.shape)}"
+        )
+    if a.ndim and a.shape[-1] * a.itemsize % size:
+        raise RuntimeError(
+            f"self.size(-1) must be divisible by {size // a.itemsize} to view {input.dtype} as {d} (different element sizes), "
+            f"but got {a.shape[-1]}"
+        )
+    out = wrap(a.view(d.numpy))
     out._counter = input._counter
     return out
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """Return the elements in another shape (one size may be -1): a view where possible, else a copy."""
-    sizes = infer_shape(sizes_of(shape), input._a.size)
+    sizes = infer_shape(sizes_of(sizes if shape is None else (shape,)), input._a.size)
     if not _viewable(input._a, sizes):
         input = traced.clone(input, True)
     return _view(input, sizes)
+
+
+def view_as(input: Tensor, other: Tensor) -> Tensor:
+    """Return a view with the shape of `other`."""
+    return view(input, other._a.shape)
+
+
+def reshape_as(input: Tensor, other: Tensor) -> Tensor:
+    """Return the elements in the shape of `other`."""
+    return reshape(input, other._a.shape)
+
+
+def ravel(input: Tensor) -> Tensor:
+    """Return the elements, in row-major order, as one dimension: a view of a contiguous tensor, else a copy."""
+    return _view(input if input._a.flags.c_contiguous else traced.clone(input, True), (input._a.size,))
 
 
 both("reshape", lambda a, shape: a.reshape(shape), reshape)
@@ -141,9 +177,9 @@ def _strides(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (0,) * lead + tuple(kept)
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """Return a view in which dimensions of size 1 are repeated without a copy; -1 keeps a size."""
-    want = sizes_of(sizes)
+    want = sizes_of(sizes if size is None else (size,))
     have = input._a.shape
     lead = len(want) - len(have)
     if lead < 0:
@@ -177,6 +213,48 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, tuple(size))
 
 
+def broadcast_shapes(*shapes: Any) -> Size:
+    """Return the shape that tensors of these shapes (an int means one dimension) have together."""
+    listed = [(s,) if isinstance(s, int) else sizes_of((tuple(s),)) for s in shapes]
+    if any(n < 0 for s in listed for n in s):
+        raise ValueError("Attempting to broadcast a dimension with negative length!")
+    result = [1] * max(map(len, listed), default=0)
+    for k, s in enumerate(listed):
+        for i in range(-1, -1 - len(s), -1):
+            if s[i] in (1, result[i]):
+                continue
+            if result[i] != 1:
+                raise RuntimeError(
+                    f"Attempting to broadcast a dimension of length {s[i]} at {i}! Mismatching argument at index {k} had {s}; "
+                    f"but expected shape should be broadcastable to {result}"
+                )
+            result[i] = s[i]
+    return Size(result)
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """Return the tensors expanded to the shape that they have together."""
+    listed = several(tensors, "broadcast_tensors")
+    shape: tuple[int, ...] = ()
+    for x in listed:
+        for k in range(1, min(len(shape), x._a.ndim) + 1):
+            m, n = shape[-k], x._a.shape[-k]
+            if m != n and 1 not in (m, n):
+                raise RuntimeError(
+                    f"The size of tensor a ({m}) must match the size of tensor b ({n}) at non-singleton dimension "
+                    f"{max(len(shape), x._a.ndim) - k}"
+                )
+        shape = np.broadcast_shapes(shape, x._a.shape)
+    return tuple(expand(x, shape) for x in listed)
+
+
+def several(tensors: tuple[Any, ...], function: str) -> list[Tensor]:
+    """Return tensors given either as arguments or as one sequence."""
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        tensors = tuple(tensors[0])
+    return [expect_tensor(x, function, "tensors") for x in tensors]
+
+
 @view_operator(name="permute")
 def _permute(xp, x, dims):
     return x.transpose(dims)
@@ -187,9 +265,9 @@ def _(F, g, dims):
     return F.permute(g, tuple(int(i) for i in np.argsort(dims)))
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """Return a view with the dimensions in the order of `dims`."""
-    order = sizes_of(dims)
+    order = sizes_of(order if dims is None else (dims,))
     ndim = input._a.ndim
     if len(order) != ndim:
         raise RuntimeError(
@@ -216,6 +294,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Return a view with two dimensions exchanged."""
     ndim = input._a.ndim
     return _transpose(input, wrap_dim(dim0, ndim), wrap_dim(dim1, ndim))
+
+
+def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
+    """Return a view with two dimensions exchanged, as `transpose`."""
+    return transpose(input, axis0, axis1)
+
+
+swapdims = transpose
 
 
 @view_operator(name="t")
@@ -268,26 +354,23 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return _unsqueeze(input, wrap_dim(dim, input._a.ndim + 1))
 
 
-@view_operator(name="diagonal")
-def _diagonal(xp, x, offset, dim1, dim2):
-    found = x.diagonal(offset, dim1, dim2)
-    if xp is np:  # NumPy's own is read-only
-        found.flags.writeable = x.flags.writeable
-    return found
+def _at_least(ndim: int, dims_to_add: Callable[[int], tuple[int, ...]]) -> Callable[..., Any]:
+    def function(*tensors: Any) -> Any:
+        if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+            x = tensors[0]
+            for dim in dims_to_add(x._a.ndim):
+                x = unsqueeze(x, dim)
+            return x
+        return tuple(function(x) for x in several(tensors, function.__name__))
+
+    function.__name__ = function.__qualname__ = f"atleast_{ndim}d"
+    function.__doc__ = f"Return a view of each tensor with at least {ndim} dimension{'s' * (ndim > 1)}."
+    return function
 
 
-@_diagonal.vjp
-def _(F, g, x_shape, offset, dim1, dim2):
-    return F.view_scatter(F.zeros_from(g, x_shape), g, ((traced.diagonal.op, 0, (offset, dim1, dim2)),))
-
-
-def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """Return a view of the diagonals of the planes (dim1, dim2), as the last dimension."""
-    ndim = input._a.ndim
-    first, second = wrap_dim(dim1, ndim), wrap_dim(dim2, ndim)
-    if first == second:
-        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    return _diagonal(input, offset, first, second)
+atleast_1d = _at_least(1, lambda n: (0,) * (n < 1))
+atleast_2d = _at_least(2, lambda n: ((0, 0), (0,), ())[min(n, 2)])
+atleast_3d = _at_least(3, lambda n: ((0, 0, 0), (0, 2), (2,), ())[min(n, 3)])
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -323,87 +406,26 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     return _permute(input, tuple(order))
 
 
-# -- pieces -------------------------------------------------------------------------------------------------------
+moveaxis = movedim
 
 
-def cut(dim: int, start: int, stop: int) -> tuple[slice, ...]:
-    """Return the index of positions start..stop of one dimension."""
-    return (slice(None),) * dim + (slice(start, stop),)
+def changed_in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the form of a view function that gives the tensor itself the new shape and strides."""
+
+    def function_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_inplace(input)
+        result = function(alias(input) if input._view is None else input, *args, **kwargs)
+        if input._view is not None:
+            input._view = result._view
+        input._a, input._edge, input._requires_grad = result._a, result._edge, result._requires_grad
+        written(input)
+        return input
+
+    function_.__name__ = function_.__qualname__ = function.__name__ + "_"
+    function_.__doc__ = f"In-place form of `{function.__name__}`."
+    return function_
 
 
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """Return a view of `length` positions of `dim` from `start` on."""
-    shape = input._a.shape
-    if not shape:
-        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    d = wrap_dim(dim, len(shape))
-    if length < 0:
-        raise RuntimeError("narrow(): length must be non-negative.")
-    begin = start + shape[d] if start < 0 else start
-    if not 0 <= begin <= shape[d]:
-        raise IndexError(f"start out of range (expected to be in range of [{-shape[d]}, {shape[d]}], but got {start})")
-    if begin + length > shape[d]:
-        raise RuntimeError(f"start ({begin}) + length ({length}) exceeds dimension size ({shape[d]}).")
-    return traced.slice(input, cut(d, begin, begin + length))
-
-
-@view_operator(name="split_with_sizes", grad_name="SplitBackward0")
-def _split(xp, x, sizes, dim):
-    ends = np.cumsum(sizes)
-    return tuple(x[cut(dim, int(end) - n, int(end))] for n, end in zip(sizes, ends))
-
-
-@_split.vjp
-def _(F, g, x_shape, sizes, dim):
-    some = next(piece for piece in g if piece is not None)
-    shapes = [(*x_shape[:dim], n, *x_shape[dim + 1 :]) for n in sizes]
-    return F.cat([F.zeros_from(some, shape) if piece is None else piece for piece, shape in zip(g, shapes)], dim, sizes)
-
-
-def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of pieces along `dim`: of one size (the last may be smaller), or of the given sizes."""
-    shape = input._a.shape
-    if not shape:
-        raise RuntimeError("split expects at least a 1-dimensional tensor")
-    d = wrap_dim(dim, len(shape))
-    n = shape[d]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
-        if size < 0 or (size == 0 and n):
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        sizes = [min(size, n - k) for k in range(0, n, size)] if n else [0]
-    else:
-        sizes = [int(s) for s in split_size_or_sections]
-        if sum(sizes) != n:
-            raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but got "
-                f"split_sizes={sizes}"
-            )
-    return _split(input, tuple(sizes), d)
-
-
-def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return at most `chunks` views of equal size along `dim` (the last may be smaller)."""
-    if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = input._a.shape[wrap_dim(dim, input._a.ndim)] if input._a.ndim else 0
-    return split(input, max(-(-n // chunks), 1), dim)
-
-
-@view_operator(name="unbind")
-def _unbind(xp, x, dim):
-    moved = xp.moveaxis(x, dim, 0)
-    return tuple(moved[i, ...] for i in range(len(moved)))
-
-
-@_unbind.vjp
-def _(F, g, x_shape, dim):
-    some = next(piece for piece in g if piece is not None)
-    return F.stack([F.zeros_from(some, some.shape) if piece is None else piece for piece in g], dim)
-
-
-def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """Return views of all positions of `dim`, without that dimension."""
-    if not input._a.ndim:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
-    return _unbind(input, wrap_dim(dim, input._a.ndim))
+squeeze_, unsqueeze_, t_, transpose_, swapaxes_, swapdims_ = map(
+    changed_in_place, (squeeze, unsqueeze, t, transpose, swapaxes, swapdims)
+)

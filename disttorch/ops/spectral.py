@@ -15,7 +15,8 @@ from disttorch.ops.creation import DeviceLike, finish
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.join import stack
 from disttorch.ops.registry import traced
-from disttorch.ops.shape import expand, narrow, squeeze, transpose, unsqueeze
+from disttorch.ops.shape import expand, squeeze, transpose, unsqueeze
+from disttorch.ops.views import narrow
 
 __all__ = [
     "bartlett_window", "blackman_window", "hamming_window", "hann_window", "istft", "kaiser_window", "stft",

@@ -13,12 +13,13 @@ from disttorch.backends import backend_of
 from disttorch.ops.arithmetic import lerp, not_for
 from disttorch.ops.creation import linspace
 from disttorch.ops.define import operator
+from disttorch.ops.diagonals import diagonal
 from disttorch.ops.linalg import matmul
 from disttorch.ops.order import sort
 from disttorch.ops.reduce import Dims, mean, reduced_dims, sum
 from disttorch.ops.registry import traced
 from disttorch.ops.rounding import clamp
-from disttorch.ops.shape import diagonal, movedim, reshape, squeeze, unsqueeze, wrap_dim
+from disttorch.ops.shape import movedim, reshape, squeeze, unsqueeze, wrap_dim
 from disttorch.ops.write import with_out
 
 __all__ = [

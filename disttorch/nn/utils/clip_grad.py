@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor
 from disttorch.ops.creation import tensor
-from disttorch.ops.join import stack
 from disttorch.ops.distance import norm
+from disttorch.ops.join import stack
 
 Tensors = Tensor | Iterable[Tensor]
 

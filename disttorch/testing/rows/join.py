@@ -19,9 +19,18 @@ def samples() -> Iterator[Sample]:
         yield from method(name, lambda t, x, n=name: getattr(x, n)() * 1, A(2, 3), covers="", expected=np.copy, **_BOTH)
     yield from one("clone", lambda t, x: t.clone(x), A(2, 3, layout="transposed"), expected=np.copy, **_BOTH)
     yield from one("clone", lambda t, x: t.clone(x), A(2, 3, layout="strided"), expected=np.copy)
+    for name in ("clone", "contiguous"):
+        yield from one(
+            name,
+            lambda t, x, n=name: getattr(x, n)(memory_format=t.channels_last),
+            A(2, 3, 1, 2),
+            covers="clone",
+            expected=np.copy,
+        )
     yield from one("cast", lambda t, x: x.to(t.float64) * 1.0 if x.dtype != t.float64 else x.to(t.complex128), A(2, 3))
     yield from _joins()
     yield from _repeats()
+    yield from _drawn()
     yield from one(
         "scale_by",
         lambda t, x: traced.scale_by(x, np.asarray([0.0, 2.0, 2.0], x._a.dtype)),
@@ -42,6 +51,8 @@ def _joins() -> Iterator[Sample]:
         yield from method(
             "stack", join("stack", dim), A(2, 3), A(2, 3), expected=lambda *xs, d=dim: np.stack(xs, d), **_BOTH
         )
+    for name in ("concat", "concatenate"):
+        yield from one(name, join(name, 1), A(2, 3), A(2, 1), covers="cat", expected=lambda *xs: np.concatenate(xs, 1))
     yield from one("cat", join("cat", 1), A(2, 3), A(2, 0), A(2, 1), expected=lambda *xs: np.concatenate(xs, 1))
     yield from one("cat", join("cat", 0), A(2, 3), A(0))
     yield from one("cat", lambda t, x: t.cat([x, x, x]), A(2, 3), expected=lambda x: np.concatenate([x] * 3))
@@ -62,14 +73,15 @@ def _repeats() -> Iterator[Sample]:
         yield from method(
             "flip", lambda t, x, d=dims: t.flip(x, d), A(2, 3), expected=lambda x, d=dims: np.flip(x, d), **_BOTH
         )
-    for name, function in (("triu", np.triu), ("tril", np.tril)):
-        for k in (0, 1, -1):
-            yield from method(
-                name,
-                lambda t, x, n=name, k=k: getattr(t, n)(x, k),
-                A(3, 4),
-                expected=lambda x, f=function, k=k: f(x, k),
-                **_BOTH,
-            )
-        yield from one(name, lambda t, x, n=name: getattr(t, n)(x), A(2, 3, 3), expected=function)
     yield from one("sum_to_size", lambda t, x: x.sum_to_size(1, 3), A(2, 2, 3), covers="sum")
+
+
+def _drawn() -> Iterator[Sample]:
+    """Random numbers do not depend on the parameters that they were drawn with: their derivatives are zero."""
+    for name, operands in (("bernoulli", 1), ("normal", 2)):
+        yield from one(
+            name,
+            lambda t, *xs, n=name: getattr(traced, n)(*xs, np.ones((2, 3), xs[0]._a.dtype)) * 2,
+            *[A(2, 3)] * operands,
+            internal=True,
+        )

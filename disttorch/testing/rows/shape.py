@@ -55,6 +55,18 @@ def _reshapes() -> Iterator[Sample]:
     yield from one("expand", lambda t, x: x.expand(0, 3), A(1, 3))
     yield from one("broadcast_to", lambda t, x: t.broadcast_to(x, (3, 2)), A(2), covers="expand")
     yield from one("expand_as", lambda t, x, y: x.expand_as(y.detach()), A(2), A(3, 2), covers="expand")
+    for n in (1, 2, 3):
+        for shape in ((), (2,), (2, 3)):
+            yield from one(
+                f"atleast_{n}d", lambda t, x, n=n: getattr(t, f"atleast_{n}d")(x), A(*shape),
+                covers="unsqueeze" if len(shape) < n else "", expected=getattr(np, f"atleast_{n}d"),
+            )  # fmt: skip
+    yield from one("atleast_2d", lambda t, *xs: t.atleast_2d(xs), A(), A(2), covers="unsqueeze")
+    yield from one(
+        "broadcast_tensors", lambda t, *xs: t.broadcast_tensors(*xs), A(2, 1), A(3), covers="expand",
+        expected=lambda *xs: tuple(np.broadcast_arrays(*xs)),
+    )  # fmt: skip
+    yield from method("ravel", lambda t, x: t.ravel(x), A(2, 3), covers="view", expected=np.ravel, **_BOTH)
     yield from one("view_as", lambda t, x, y: x.view_as(y.detach()), A(6), A(3, 2), covers="view")
 
 
@@ -71,6 +83,16 @@ def _orders() -> Iterator[Sample]:
         "transpose", lambda t, x: t.transpose(x, 0, -1), A(2, 3, 2), expected=lambda x: x.swapaxes(0, 2), **_BOTH
     )
     yield from one("transpose", lambda t, x: t.transpose(x, 0, 0), A())
+    for name in ("swapaxes", "swapdims", "swapaxes_", "transpose_"):
+        yield from one(
+            name, lambda t, x, n=name: getattr(x * 1, n)(0, 2), A(2, 3, 2), covers="transpose",
+            expected=lambda x: x.swapaxes(0, 2),
+        )  # fmt: skip
+    yield from one(
+        "moveaxis", lambda t, x: t.moveaxis(x, 0, -1), A(2, 3, 2), covers="permute",
+        expected=lambda x: np.moveaxis(x, 0, -1),
+    )  # fmt: skip
+    yield from one("t_", lambda t, x: (x * 1).t_() * 1, A(2, 3), covers="t", expected=np.transpose)
     yield from method("t", lambda t, x: t.t(x), A(2, 3), expected=np.transpose)
     yield from one("t", lambda t, x: t.t(x), A(3), expected=np.transpose)
     yield from one("T", lambda t, x: x.T, A(3, 2), covers="permute", expected=np.transpose)
@@ -86,6 +108,10 @@ def _sizes_of_one() -> Iterator[Sample]:
         arguments = () if dim is None else (dim,)
         yield from method("squeeze", lambda t, x, a=arguments: t.squeeze(x, *a), A(1, 3, 1), **_BOTH)
     yield from one("squeeze", lambda t, x: t.squeeze(x, 0), A())
+    yield from one("squeeze_", lambda t, x: (x * 1).squeeze_(1), A(2, 1, 3), covers="squeeze", expected=np.squeeze)
+    yield from one(
+        "unsqueeze_", lambda t, x: (x * 1)[:2].unsqueeze_(1), A(3), covers="unsqueeze", expected=lambda x: x[:2, None]
+    )
     for dim in (0, 1, -1):
         yield from method(
             "unsqueeze", lambda t, x, d=dim: t.unsqueeze(x, d), A(3, 2), expected=lambda x, d=dim: np.expand_dims(x, d)
@@ -98,21 +124,15 @@ def _pieces() -> Iterator[Sample]:
     yield from method("split", lambda t, x: t.split(x, 2, 1), A(2, 5), **split)
     yield from one("split", lambda t, x: t.split(x, [1, 0, 4], 1), A(2, 5), **split)
     yield from one("split", lambda t, x: t.split(x, 2, 1)[1], A(2, 5), **split)
+    yield from one("split", lambda t, x: t.split(x, 5, 1), A(2, 5), **split)
+    yield from one("split_with_sizes", lambda t, x: t.split_with_sizes(x, [1, 4], 1), A(2, 5), **split)
+    yield from method(
+        "select", lambda t, x: t.select(x, 1, -1), A(2, 3), covers="slice", expected=lambda x: x[:, -1], **_BOTH
+    )
     yield from one("chunk", lambda t, x: t.chunk(x, 3, 0), A(5, 2), **split)
     yield from method("unbind", lambda t, x: t.unbind(x, 1), A(2, 3), **_BOTH)
     yield from one("unbind", lambda t, x: t.unbind(x)[1], A(2, 3))
     yield from one("unbind", lambda t, x: tuple(x), A(2, 3))
-    for offset in (0, 1, -1):
-        yield from method(
-            "diagonal",
-            lambda t, x, k=offset: t.diagonal(x, k),
-            A(3, 4),
-            expected=lambda x, k=offset: np.diagonal(x, k),
-            **_BOTH,
-        )
-    yield from one(
-        "diagonal", lambda t, x: t.diagonal(x, 0, 1, 2), A(2, 3, 3), expected=lambda x: np.diagonal(x, 0, 1, 2)
-    )
     yield from method(
         "narrow", lambda t, x: t.narrow(x, 1, 1, 2), A(2, 4), covers="slice", expected=lambda x: x[:, 1:3]
     )
