@@ -96,3 +96,8 @@ newaxis = None
 subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
     sub, mul, div, neg, abs, cat, cat, outer,
 )  # fmt: skip
+
+from disttorch import _missing
+
+_missing.guard_tensor(Tensor)
+_missing.guard_modules()
