@@ -77,6 +77,8 @@ from disttorch.random import (
     set_rng_state,
 )
 from disttorch._tensor import Tensor
+from disttorch._legacy import *
+from disttorch._settings import *
 from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
 from disttorch.serialization import load, save
@@ -97,7 +99,10 @@ subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
     sub, mul, div, neg, abs, cat, cat, outer,
 )  # fmt: skip
 
-from disttorch import _missing
+import disttorch.backends.cuda as _cuda
+import disttorch.backends.cudnn as _cudnn
+import disttorch.backends.mps as _mps
+from disttorch import accelerator, _missing
 
 _missing.guard_tensor(Tensor)
 _missing.guard_modules()

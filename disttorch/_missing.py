@@ -72,7 +72,8 @@ class MissingNameError(AttributeError):
 
 
 # Tracebacks show the name of the class.
-MissingNameError.__module__, MissingNameError.__qualname__ = "builtins", "AttributeError"
+MissingNameError.__module__ = "builtins"
+MissingNameError.__name__ = MissingNameError.__qualname__ = "AttributeError"
 
 
 def advice(namespace: str, name: str) -> str:
