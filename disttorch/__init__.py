@@ -102,7 +102,9 @@ subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
 import disttorch.backends.cuda as _cuda
 import disttorch.backends.cudnn as _cudnn
 import disttorch.backends.mps as _mps
-from disttorch import accelerator, _missing
+import disttorch.autograd.functional as _functional
+from disttorch import accelerator, func, _missing
+from disttorch.func import vmap
 
 _missing.guard_tensor(Tensor)
 _missing.guard_modules()
