@@ -98,6 +98,8 @@ from disttorch.random import (
     set_rng_state,
 )
 from disttorch._tensor import Tensor
+from disttorch._legacy import *
+from disttorch._settings import *
 from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
 from disttorch.serialization import load, save
@@ -114,4 +116,14 @@ cdouble = complex128
 
 newaxis = None
 
-concat, concatenate, ger = cat, cat, outer
+ger = outer
+
+import disttorch.backends.cuda as _cuda
+import disttorch.backends.cudnn as _cudnn
+import disttorch.backends.mps as _mps
+import disttorch.autograd.functional as _functional
+from disttorch import accelerator, func, _missing
+from disttorch.func import vmap
+
+_missing.guard_tensor(Tensor)
+_missing.guard_modules()

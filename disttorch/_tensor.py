@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from disttorch._legacy import new_tensor, tensortype
 from disttorch.autograd.record import type_name
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import device_of
@@ -66,19 +67,9 @@ def _storage_offset(self: Tensor) -> int:
 
 def _new_legacy(cls: type[Tensor], *args: Any, device: Any = None) -> Tensor:
     """Make a tensor of the default float type: `Tensor(2, 3)` of a shape, `Tensor([1, 2])` of data."""
-    float_type = dtypes.get_default_dtype()
-    if not args:
-        array = np.empty(0, float_type.numpy)
-    elif all(isinstance(a, int) for a in args):
-        array = np.empty(args, float_type.numpy)
-    elif len(args) == 1 and isinstance(args[0], (Tensor, np.ndarray)):
-        given = args[0]._a if isinstance(args[0], Tensor) else args[0]
-        array = given.astype(float_type.numpy, copy=False)
-    elif len(args) == 1:
-        array = creation.tensor(args[0], dtype=float_type)._a
-    else:
-        raise TypeError(f"new(): expected a shape or data, got {', '.join(type(a).__name__ for a in args)}")
-    return wrap(array, cls)
+    if cls is Tensor and len(args) == 1 and isinstance(args[0], Tensor):
+        return args[0].detach()
+    return new_tensor(dtypes.get_default_dtype(), args, device, cls)
 
 
 def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
@@ -141,7 +132,7 @@ def _type(self: Tensor, dtype: Any = None) -> Any:
             if type_name(wrap(np.empty(0, d.numpy))) == dtype:
                 return convert.to(self, d)
         raise RuntimeError(f"invalid type: '{dtype}'")
-    return convert.to(self, dtype)
+    return convert.to(self, dtype.dtype if isinstance(dtype, tensortype) else dtype)
 
 
 # -- copying and pickling -----------------------------------------------------------------------------------------

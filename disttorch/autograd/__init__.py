@@ -11,7 +11,7 @@ from disttorch.autograd.grad_mode import (
     set_grad_enabled,
 )
 from disttorch.autograd.gradcheck import gradcheck, gradgradcheck
-from disttorch.autograd.tensor import Tensor as Variable
+from disttorch.autograd.variable import Variable
 
 __all__ = [
     "Function",

@@ -46,7 +46,7 @@ class Sweep:
         self.captured: dict[Edge, Any] = dict.fromkeys(targets or ())
         self.pending: dict[Edge, Any] = {}
         self.owned: set[Edge] = set()
-        self.nodes, self.uses = _reachable(roots)
+        self.nodes, self.uses = reachable(roots)
         if targets is not None:
             self.nodes = _leading_to(self.nodes, self.captured)
         for edge in roots:
@@ -203,7 +203,7 @@ def _called_at(node: Node) -> str:
     return f"Error detected in {node.name()}. Traceback of forward call that caused the error:\n{where}"
 
 
-def _reachable(roots: Iterable[Edge]) -> tuple[list[Node], dict[Edge, int]]:
+def reachable(roots: Iterable[Edge]) -> tuple[list[Node], dict[Edge, int]]:
     """Return the nodes below the roots, last made first, and how often each leaf is used."""
     stack = [edge[0] for edge in roots if isinstance(edge[0], Node)]
     seen = set(stack)

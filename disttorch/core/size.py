@@ -16,7 +16,15 @@ class Size(tuple):
         return prod(self)
 
     def __add__(self, other: tuple) -> Size:
-        return Size(tuple(self) + tuple(other))
+        return Size(tuple.__add__(self, other))
+
+    def __radd__(self, other: tuple) -> Size:
+        return Size(other + tuple(self)) if isinstance(other, tuple) else NotImplemented
+
+    def __mul__(self, times: Any) -> Size:
+        return Size(tuple(self) * times)
+
+    __rmul__ = __mul__
 
     def __getitem__(self, index: Any) -> Any:
         found = tuple.__getitem__(self, index)

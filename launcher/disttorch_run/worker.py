@@ -122,15 +122,14 @@ def _abandon(reason: str) -> None:
 
 
 def _format(error: BaseException) -> str:
-    """Return the traceback without the frames of this module and of runpy."""
+    """Return the traceback without the frames of this module, of runpy and of `python -m disttorch`."""
+    outer = {
+        __file__,
+        runpy.run_module.__code__.co_filename,
+        *getattr(sys.modules.get("disttorch._script"), "FILES", ()),
+    }
     inner = error.__traceback__
-    while inner is not None and inner.tb_frame.f_globals.get("__name__") in (
-        __name__,
-        "__main__",
-        "runpy",
-    ):
-        if inner.tb_frame.f_globals.get("__name__") == "__main__" and inner.tb_frame.f_code.co_filename != __file__:
-            break
+    while inner is not None and inner.tb_frame.f_code.co_filename in outer:
         inner = inner.tb_next
     return "".join(traceback.format_exception(type(error), error, inner))
 

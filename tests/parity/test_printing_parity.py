@@ -14,6 +14,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+import disttorch  # noqa: E402
 from disttorch.core import dtypes, printing  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -149,3 +150,100 @@ def test_default_summary_is_that_of_torch(name: str, shape: tuple[int, ...]) -> 
     values = np.random.default_rng(0).normal(0, 40, shape)
     array = (np.abs(values) if name == "uint8" else values).astype(dtypes.BY_NAME[name].numpy)
     assert printing.tensor_str(array) == repr(as_torch(array))
+
+
+# -- tensors, from the outside ------------------------------------------------------------------------------------------
+
+# What is done to a tensor of any type, and to one that can require grad.
+LOOKS: dict[str, Any] = {
+    "itself": lambda t, x: x,
+    "transposed": lambda t, x: x.permute(tuple(range(x.dim()))[::-1]),
+    "every other": lambda t, x: x.reshape(-1)[::2],
+    "expanded": lambda t, x: x.unsqueeze(0).expand(3, *x.shape),
+    "list": lambda t, x: [x, {"key": x}],
+    "str": lambda t, x: str(x),
+    "format": lambda t, x: f"{x}",
+}
+GRAD_LOOKS: dict[str, Any] = {
+    "leaf": lambda t, x: x.requires_grad_(),
+    "product": lambda t, x: x.requires_grad_() * 2,
+    "sum": lambda t, x: x.requires_grad_() + x,
+    "view": lambda t, x: x.requires_grad_().view(-1),
+    "exp": lambda t, x: x.requires_grad_().exp(),
+    "clone": lambda t, x: x.requires_grad_().clone(),
+    "data": lambda t, x: x.requires_grad_().data,
+    "detached": lambda t, x: (x.requires_grad_() * 2).detach(),
+    "parameter": lambda t, x: t.nn.Parameter(x),
+    "frozen parameter": lambda t, x: t.nn.Parameter(x, requires_grad=False),
+    "buffer": lambda t, x: t.nn.Buffer(x),
+    "subclass": lambda t, x: type("Named", (t.Tensor,), {})([1.5, 2.0]),
+}
+
+
+def shown(t: Any, look: Any, tensor: Any, chosen: dict[str, Any]) -> str:
+    with (torch._tensor_str if t is torch else printing).printoptions(**chosen), np.errstate(all="ignore"):
+        return repr(look(t, tensor))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(array=arrays(), chosen=options, look=st.sampled_from(sorted(LOOKS)))
+def test_tensors_are_shown_as_those_of_torch(array: np.ndarray, chosen: dict[str, Any], look: str) -> None:
+    mine = shown(disttorch, LOOKS[look], disttorch.from_numpy(array), chosen)
+    assert mine == shown(torch, LOOKS[look], as_torch(array), chosen)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(array=arrays(FLOATING), chosen=options, look=st.sampled_from(sorted(GRAD_LOOKS)))
+def test_tensors_of_a_graph_are_shown_as_those_of_torch(array: np.ndarray, chosen: dict[str, Any], look: str) -> None:
+    mine = shown(disttorch, GRAD_LOOKS[look], disttorch.from_numpy(array.copy()), chosen)
+    assert mine == shown(torch, GRAD_LOOKS[look], as_torch(array), chosen)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(
+    value=_any_float | _fractions | st.integers(-(2**62), 2**62) | st.booleans(),
+    spec=st.sampled_from(["", ".3f", "e", ">9"]),
+)
+def test_one_number_is_formatted_as_that_of_torch(value: Any, spec: str) -> None:
+    def text(t: Any) -> str:
+        try:
+            return format(t.tensor(value), spec)
+        except Exception as error:
+            return type(error).__name__
+
+    assert text(disttorch) == text(torch)
+
+
+@pytest.mark.parametrize("default", ["float16", "float64"])
+def test_another_default_type(default: str) -> None:
+    texts = []
+    for t in (disttorch, torch):
+        t.set_default_dtype(getattr(t, default))
+        try:
+            texts.append([repr(t.ones(2, dtype=getattr(t, name))) for name in ALL] + [repr(t.tensor([1.5, 2]))])
+        finally:
+            t.set_default_dtype(t.float32)
+    assert texts[0] == texts[1]
+
+
+def described(t: Any) -> list[str]:
+    kinds = [getattr(t, name) for name in ALL]
+    limits = [t.finfo(d) for d in kinds if d.is_floating_point or d.is_complex]
+    limits += [t.iinfo(d) for d in kinds if not d.is_floating_point and not d.is_complex and d is not t.bool]
+    sizes = [t.Size([]), t.Size([2]), t.Size([2, 3]), t.ones(2, 3).shape[1:], t.Size([2]) + (3,), (1,) + t.Size([2])]
+    sizes += [t.Size([2]) * 2, 2 * t.Size([2])]
+    devices = [t.device("cpu"), t.device("cuda"), t.device("cuda:1"), t.device("cpu", 0), t.ones(1).device]
+    own = [*kinds, *limits, *sizes, *devices]
+    return [repr(x) for x in own] + [str(x) for x in own] + [f"{x}" for x in devices]
+
+
+def test_types_limits_sizes_and_devices_are_shown_as_those_of_torch() -> None:
+    assert described(disttorch) == described(torch)
+
+
+def test_limits_are_those_of_torch() -> None:
+    fields = "bits eps max min tiny smallest_normal resolution dtype".split()
+    for name in ALL:
+        if name in FLOATING:
+            ours, theirs = disttorch.finfo(getattr(disttorch, name)), torch.finfo(getattr(torch, name))
+            assert [getattr(ours, f) for f in fields] == [getattr(theirs, f) for f in fields]

@@ -20,12 +20,14 @@ import time
 import weakref
 from typing import Any
 
+from disttorch._as_torch import install, installed
+
 _LENGTH = struct.Struct("<Q")
 _NUMBER = struct.Struct("<q")
 START_SECONDS = 60.0
 _START = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from disttorch.utils.data._utils.server import main; main(int(sys.argv[1]))"
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from disttorch.utils.data._utils.server import main; main(int(sys.argv[1]), sys.argv[2] == 'True')"
 )
 # Threads of a library that the server imports would make its forks unsafe.
 _ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMBA")}
@@ -40,7 +42,7 @@ class WorkerServer:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(theirs.fileno()), *path],
+                [sys.executable, "-c", _START, str(theirs.fileno()), str(installed()), *path],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **_ONE_THREAD},
@@ -160,8 +162,10 @@ class ServedProcess:
 # The server's own side ------------------------------------------------------------------------------------------------
 
 
-def main(control: int) -> None:
-    """Be the server on the socket `control` until the other end closes it."""
+def main(control: int, as_torch: bool = False) -> None:
+    """Be the server on the socket `control` until the other end closes it; its workers may import disttorch as torch."""
+    if as_torch:
+        install()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     import threadpoolctl  # noqa: F401  what every worker needs is imported once, here
