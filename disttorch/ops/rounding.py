@@ -1,4 +1,4 @@
-"""Rounding, sign, and the larger or smaller of numbers."""
+"""Rounding, sign, mantissa and exponent, and the larger or smaller of numbers."""
 
 from __future__ import annotations
 
@@ -146,15 +146,15 @@ def _(F, g):
     return g * 0
 
 
+_check_heaviside_operands = takes_numbers("heaviside")
+
+
 def _check_same_type(input: Any, values: Any) -> None:
     _check_heaviside_operands(input, values)
     if input._a.dtype != values._a.dtype:
         raise RuntimeError(
             f"heaviside is not yet implemented for tensors with different dtypes, {input.dtype!r} and {values.dtype!r}."
         )
-
-
-_check_heaviside_operands = takes_numbers("heaviside")
 
 
 @binary(check=_check_same_type)

@@ -16,7 +16,7 @@ from disttorch.ops.define import binary, expect_tensor, operator, unary
 from disttorch.ops.rounding import clamp
 from disttorch.ops.write import with_out
 
-# What `torch` itself has; `torch.special` has all functions of this file.
+# What `torch` itself has; `torch.special` has all functions of this file. `erf` is among the activation functions.
 __all__ = [
     "digamma", "erfc", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sinc", "xlogy",
 ]  # fmt: skip
