@@ -138,7 +138,7 @@ def copysign(xp, x, y):
 
 @copysign.vjp("x")
 def _(F, g, x, out):
-    return g * F.where(x == 0, 0.0, out / x)
+    return g * (out / F.where(x == 0, 1.0, x))
 
 
 @copysign.vjp("y")
