@@ -238,6 +238,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "numel": lambda self: self._a.size, "nelement": lambda self: self._a.size,
     "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: self._a.ctypes.data,
     "is_contiguous": lambda self, memory_format=contiguous_format: is_in_format(self._a, memory_format),
+    "is_floating_point": lambda self: self.dtype.is_floating_point, "is_signed": lambda self: self.dtype.is_signed,
     "is_complex": lambda self: self._a.dtype.kind == "c", "get_device": lambda self: -1,
     "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
     "half": convert.caster("half", dtypes.float16), "bfloat16": convert.caster("bfloat16", dtypes.bfloat16),

@@ -197,7 +197,7 @@ def _(F, g, x, y):
 
 
 def _check_divisor(name: str, x: Any, y: Any) -> None:
-    not_for(name, x, "b")
+    not_for(name, x, "bc")
     if isinstance(y, (int, float, complex)):  # the fast path leaves a number to floating operands as it is
         return
     if y.dtype.kind in "iu" and x.size and (y == 0).any():

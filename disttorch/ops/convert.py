@@ -17,7 +17,7 @@ __all__ = [
     "is_floating_point", "is_nonzero", "is_signed", "is_tensor", "numel",
 ]  # fmt: skip
 METHODS = """
-    cpu cuda is_floating_point is_nonzero is_signed item numpy to tolist type_as
+    cpu cuda is_nonzero item numpy to tolist type_as
 """
 
 

@@ -17,7 +17,7 @@ from disttorch.core import dtypes
 from disttorch.core.promotion import result_dtype
 from disttorch.ops.arithmetic import mul, not_for, takes_numbers
 from disttorch.ops.define import binary, expect_tensor, unary
-from disttorch.ops.write import with_out
+from disttorch.ops.write import inplace, with_out
 
 __all__ = [
     "acos", "acosh", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "asin", "asinh", "atan",
@@ -26,12 +26,12 @@ __all__ = [
 ]  # fmt: skip
 METHODS = """
     acos acosh arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh cos cosh deg2rad exp
-    exp2 expm1 float_power hypot ldexp log log10 log1p log2 logaddexp logaddexp2 pow rad2deg rsqrt sin sinh sqrt tan
-    tanh
+    exp2 expm1 float_power float_power_ hypot ldexp log log10 log1p log2 logaddexp logaddexp2 pow rad2deg rsqrt sin
+    sinh sqrt tan tanh
 """
 INPLACE = """
     acos acosh arccos arccosh arcsin arcsinh arctan arctan2 arctanh asin asinh atan atan2 atanh cos cosh deg2rad exp
-    exp2 expm1 float_power hypot ldexp log log10 log1p log2 pow rad2deg rsqrt sin sinh sqrt tan tanh
+    exp2 expm1 hypot ldexp log log10 log1p log2 pow rad2deg rsqrt sin sinh sqrt tan tanh
 """
 
 _LOG_2, _LOG_10 = _natural_log(2), _natural_log(10)
@@ -81,14 +81,28 @@ def _(F, g, x, y, out):
 def float_power(input: Any, exponent: Any, *, out: Tensor | None = None) -> Tensor:
     """Return input to the power `exponent`, computed in float64 or complex128."""
     takes_numbers("float_power", "either")(input, exponent)
-    computed = result_dtype([getattr(v, "_a", v) for v in (input, exponent)])
-    wide = dtypes.complex128 if computed.is_complex else dtypes.float64
+    wide = _power_type(input, exponent)
     if out is not None and out.dtype is not wide:
         raise RuntimeError(
             f"the output given to float_power has dtype {out.dtype!r} but the operation's result requires {wide!r}"
         )
     base, power = (v.to(wide) if isinstance(v, Tensor) else v for v in (input, exponent))
     return pow(base, power, out=out)
+
+
+def float_power_(input: Tensor, exponent: Any) -> Tensor:
+    """In-place form of `float_power`, for a tensor of float64 or complex128."""
+    wide = _power_type(input, exponent)
+    if input.dtype is not wide:
+        raise RuntimeError(
+            f"the base given to float_power_ has dtype {input.dtype!r} but the operation's result requires {wide!r}"
+        )
+    return inplace(float_power)(input, exponent)
+
+
+def _power_type(*operands: Any) -> dtypes.dtype:
+    computed = result_dtype([getattr(v, "_a", v) for v in operands])
+    return dtypes.complex128 if computed.is_complex else dtypes.float64
 
 
 @with_out
@@ -334,6 +348,7 @@ def _(F, g, x):
 @binary(float_result=True, check=takes_numbers("atan2"))
 def atan2(xp, x, y):
     """Return the angle in radians of the point (y, x), in the right quadrant."""
+    not_for("atan2_cpu", x, "c")
     return xp.arctan2(x, y)
 
 
@@ -347,10 +362,15 @@ def _(F, g, x, y):
     return g * (-x / (x * x + y * y))
 
 
+def _check_angle(name: str, x: Any) -> None:
+    if x.dtype.kind == "c":
+        raise RuntimeError(f"{name} is not supported for complex tensors.")
+
+
 @unary(float_result=True)
 def deg2rad(xp, x):
     """Return an angle given in degrees in radians."""
-    not_for("deg2rad", x, "c")
+    _check_angle("deg2rad", x)
     return x * x.dtype.type(pi / 180)
 
 
@@ -362,7 +382,7 @@ def _(F, g):
 @unary(float_result=True)
 def rad2deg(xp, x):
     """Return an angle given in radians in degrees."""
-    not_for("rad2deg", x, "c")
+    _check_angle("rad2deg", x)
     return x * x.dtype.type(180 / pi)
 
 

@@ -21,13 +21,13 @@ __all__ = [
     "not_equal", "where",
 ]  # fmt: skip
 METHODS = """
-    allclose bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq equal ge greater
-    greater_equal gt isclose isfinite isinf isnan isneginf isposinf isreal le less less_equal logical_and logical_not
-    logical_or logical_xor lt ne not_equal
+    allclose bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq eq_ equal ge ge_
+    greater greater_ greater_equal greater_equal_ gt gt_ isclose isfinite isinf isnan isneginf isposinf isreal le le_
+    less less_ less_equal less_equal_ logical_and logical_not logical_or logical_xor lt lt_ ne ne_ not_equal not_equal_
 """
 INPLACE = """
-    bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq ge greater greater_equal gt
-    le less less_equal logical_and logical_not logical_or logical_xor lt ne not_equal
+    bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor logical_and logical_not
+    logical_or logical_xor
 """
 
 
@@ -251,4 +251,17 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return input._a.shape == other._a.shape and bool((input._a == other._a).all())
 
 
+def _in_place(function: Any) -> Any:
+    """Return the in-place form of a comparison, which no gradient passes."""
+
+    def function_(input: Tensor, other: Any) -> Tensor:
+        return input.copy_(function(input, other))
+
+    function_.__name__ = function_.__qualname__ = function.__name__ + "_"
+    function_.__doc__ = f"In-place form of `{function.__name__}`."
+    return function_
+
+
+eq_, ge_, gt_, le_, lt_, ne_ = [_in_place(f) for f in (eq, ge, gt, le, lt, ne)]
 greater, greater_equal, less, less_equal, not_equal = gt, ge, lt, le, ne
+greater_, greater_equal_, less_, less_equal_, not_equal_ = gt_, ge_, lt_, le_, ne_

@@ -1,4 +1,4 @@
-"""Rounding, sign, and the larger or smaller of numbers."""
+"""Rounding, sign, mantissa and exponent, and the larger or smaller of numbers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _(F, g, x):
 def sign(xp, x):
     """Return -1, 0 or 1."""
     if x.dtype.kind == "c":
-        raise RuntimeError(
+        raise NotImplementedError(
             "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
         )
     return x.copy() if x.dtype == bool else xp.sign(x)
@@ -71,23 +71,27 @@ def sign(xp, x):
 @unary()
 def floor(xp, x):
     """Return the largest integer that is not larger."""
+    not_for("floor_cpu", x, "bc")
     return x.copy() if x.dtype.kind in "biu" else xp.floor(x)
 
 
 @unary()
 def ceil(xp, x):
     """Return the smallest integer that is not smaller."""
+    not_for("ceil_cpu", x, "bc")
     return x.copy() if x.dtype.kind in "biu" else xp.ceil(x)
 
 
 @unary()
 def trunc(xp, x):
     """Return the integer part."""
+    not_for("trunc_cpu", x, "bc")
     return x.copy() if x.dtype.kind in "biu" else xp.trunc(x)
 
 
 @unary(name="round", grad_name="RoundBackward0")
 def _round(xp, x):
+    not_for("round_cpu", x, "bc")
     return x.copy() if x.dtype.kind in "biu" else xp.rint(x)
 
 
@@ -95,19 +99,21 @@ for _flat in (sign, floor, ceil, trunc, _round):
     _flat.vjp(lambda F, g: g * 0)
 
 
-def round(input: Tensor, *, decimals: int = 0, out: Tensor | None = None) -> Tensor:
+@with_out
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Return the nearest integer, halves to even; with `decimals`, the nearest multiple of 10^-decimals."""
     if decimals == 0:
-        return _round(input, out=out)
+        return _round(input)
     if input._a.dtype.itemsize == 2:  # the scaled number needs more digits than the type has
         return traced.cast(round(traced.cast(input, np.dtype(np.float32)), decimals=decimals), input._a.dtype)
     scale = 10.0**decimals
-    return true_divide(_round(mul(input, scale)), scale, out=out)
+    return true_divide(_round(mul(input, scale)), scale)
 
 
 @unary()
 def frac(xp, x):
     """Return the fractional part, with the sign of the number."""
+    not_for("frac_cpu", x, "biuc")
     return x - xp.trunc(x)
 
 
@@ -132,12 +138,15 @@ def copysign(xp, x, y):
 
 @copysign.vjp("x")
 def _(F, g, x, out):
-    return g * F.where(x == 0, 0.0, out / x)
+    return g * (out / F.where(x == 0, 1.0, x))
 
 
 @copysign.vjp("y")
 def _(F, g):
     return g * 0
+
+
+_check_heaviside_operands = takes_numbers("heaviside")
 
 
 def _check_same_type(input: Any, values: Any) -> None:
@@ -148,13 +157,11 @@ def _check_same_type(input: Any, values: Any) -> None:
         )
 
 
-_check_heaviside_operands = takes_numbers("heaviside")
-
-
 @binary(check=_check_same_type)
 def heaviside(xp, x, y):
     """Return 0 where the first is negative, 1 where it is positive, and the second where it is 0."""
-    not_for("heaviside_cpu", x, "c")
+    if x.dtype.kind == "c":
+        raise RuntimeError("heaviside is not yet implemented for complex tensors.")
     return xp.where(x == 0, y, (x > 0).astype(x.dtype))
 
 

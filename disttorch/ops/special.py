@@ -16,7 +16,7 @@ from disttorch.ops.define import binary, expect_tensor, operator, unary
 from disttorch.ops.rounding import clamp
 from disttorch.ops.write import with_out
 
-# What `torch` itself has; `torch.special` has all functions of this file.
+# What `torch` itself has; `torch.special` has all functions of this file. `erf` is among the activation functions.
 __all__ = [
     "digamma", "erfc", "erfinv", "i0", "igamma", "igammac", "lgamma", "logit", "mvlgamma", "polygamma", "sinc", "xlogy",
 ]  # fmt: skip
@@ -160,11 +160,22 @@ def _(F, g, x, y):
     return -g * F.exp((x - 1) * F.log(y) - y - F.lgamma(x))
 
 
+@igamma.vjp("x")
+@igammac.vjp("x")
+def _(F, g):
+    raise NotImplementedError("the derivative for 'igamma: input' is not implemented.")
+
+
 @binary(float_result=True, name="special_zeta", check=takes_numbers("special_zeta", "either"))
 def zeta(xp, x, y):
     """Return the Hurwitz zeta function, the sum of (k + y)^-x for k = 0, 1, ..."""
     not_for("zeta_cpu", x if hasattr(x, "dtype") else y, "c")
     return kernels_of(y).scipy_special("zeta", x, y)
+
+
+@zeta.vjp("x")
+def _(F, g):
+    raise NotImplementedError("the derivative for 'zeta' is not implemented.")
 
 
 @zeta.vjp("y")
@@ -251,7 +262,7 @@ def sinc(xp, x):
 @sinc.vjp
 def _(F, g, x, out):
     slope = (F.cos(x * pi) - out) / F.where(x == 0, 1.0, x)
-    return g * F.conj(F.where(x == 0, 0.0, slope))
+    return g * F.conj(F.where(x == 0, x * (-pi * pi / 3), slope))  # at 0, the first term of the series
 
 
 polygamma_method.__name__ = "polygamma"

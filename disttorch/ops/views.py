@@ -64,7 +64,7 @@ def view_scatter(xp, base, value, chain):
 @view_scatter.vjp("base")
 def _(F, g, chain):
     hole = F.follow(g, chain)
-    return F.view_scatter(g, F.zeros_from(g, hole.shape), chain)
+    return F.view_scatter(g, F.zeros_from(hole, hole.shape), chain)
 
 
 @view_scatter.vjp("value")
