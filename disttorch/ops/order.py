@@ -32,11 +32,16 @@ class SortResult(NamedTuple):
     indices: Tensor
 
 
+def _comparable(a: Any) -> Any:
+    """Return what sorting puts in PyTorch's order: bfloat16, of which NumPy does not know where NaN belongs, as float32."""
+    return a.astype(np.float32) if a.dtype.kind == "V" else a
+
+
 def _order(a: Any, dim: int, descending: bool) -> Any:
     """Return the positions of the elements in order along `dim`; equal ones keep theirs, NaN counts as the largest."""
     if a.dtype.kind == "c":
         raise RuntimeError("Sort does not support complex dtypes on CPU")
-    xp = backend_of(a).namespace
+    xp, a = backend_of(a).namespace, _comparable(a)
     if not a.ndim:
         return xp.zeros((), xp.int64)
     if not descending:
@@ -123,8 +128,8 @@ def _median(xp, x, ignore_nan):
     not_for("median_cpu", x, "bc")
     if not x.size:
         return xp.full((), float("nan") if x.dtype.kind not in "iu" else xp.iinfo(x.dtype).min, x.dtype)
-    ordered = xp.sort(x.reshape(-1))
-    return ordered[_middle(xp, ordered, 0, ignore_nan)].reshape(())
+    ordered = xp.sort(_comparable(x.reshape(-1)))
+    return ordered[_middle(xp, ordered, 0, ignore_nan)].reshape(()).astype(x.dtype)
 
 
 @_median.vjp

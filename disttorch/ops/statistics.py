@@ -234,7 +234,8 @@ def cov(
         divisor = total - correction * sum(weights * aweights) / total
     if divisor <= 0:
         divisor = divisor * 0
-    products = matmul(centred if weights is None else centred * weights, traced.conj(centred).mT)
+    weighted = centred if weights is None else centred * weights
+    products = matmul(centred, traced.conj(weighted).mT)
     return squeeze(products / divisor)
 
 
