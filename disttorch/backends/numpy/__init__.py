@@ -20,5 +20,6 @@ from disttorch.backends.numpy.special import erf
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "convolution", "convolution_input_grad", "convolution_weight_grad", "erf",
     "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "max_pool", "max_pool_grad", "nll_loss",
-    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "unique", "unique_consecutive",
+    "nll_loss_grad", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "searchsorted", "sgd",
+    "sigmoid", "softmax", "softmax_grad", "unique", "unique_consecutive",
 ]  # fmt: skip
