@@ -59,6 +59,14 @@ def _(F, g, x, out, p, dims, keepdim):
     return F.where(norm == 0, 0.0, F.sgn(x) * scaled * g)
 
 
+def _check_there_are_elements(input: Tensor, p: float, dims: tuple[int, ...]) -> None:
+    """Raise PyTorch's error for an extremum of nothing."""
+    if (p < 0 or p == float("inf")) and not input._a.size and 0 in [input._a.shape[d] for d in dims]:
+        raise RuntimeError(
+            f"linalg.vector_norm cannot compute the {p} norm on an empty tensor: there is no extremum of nothing"
+        )
+
+
 def _check_floating(function: str, input: Tensor) -> None:
     if input._a.dtype.kind in "biu":
         raise RuntimeError(
@@ -72,6 +80,7 @@ def norm(
     p: float | str | None = "fro",
     dim: Dims = None,
     keepdim: bool = False,
+    *,
     dtype: dtypes.dtype | None = None,
 ) -> Tensor:
     """Return the p-norm of the elements (the Euclidean norm by default), over all of them or over `dim`.
@@ -85,7 +94,9 @@ def norm(
     order = 2.0 if p in ("fro", None) else p
     if not isinstance(order, (int, float)):
         raise RuntimeError(f"norm(): expected p to be a number, 'fro' or 'nuc', got {p!r}")
-    return _vector_norm(input, float(order), reduced_dims(dim, input._a.ndim), keepdim)
+    dims = reduced_dims(dim, input._a.ndim)
+    _check_there_are_elements(input, order, dims)
+    return _vector_norm(input, float(order), dims, keepdim)
 
 
 def _nuclear_norm(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:

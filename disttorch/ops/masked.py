@@ -222,7 +222,10 @@ def _variance(
     total, count = _total_and_count(input, dim, True, dtype, mask)
     centred = input - total / count
     squares = sum(centred * traced.conj(centred), dim, keepdim=keepdim, dtype=dtype, mask=mask)
-    return squares / clamp_min(reshape(count, squares._a.shape) - correction, 0)
+    count = reshape(count, squares._a.shape)
+    if correction:
+        count = clamp_min(count.to(dtypes.from_numpy_dtype(squares.real._a.dtype)) - correction, 0)
+    return squares / count
 
 
 def var(

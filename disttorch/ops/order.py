@@ -14,7 +14,7 @@ from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.reduce import spread
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import row_major, wrap_dim
-from disttorch.ops.write import with_out
+from disttorch.ops.write import type_label, with_out
 
 __all__ = [
     "argsort", "bucketize", "isin", "kthvalue", "median", "mode", "msort", "nanmedian", "searchsorted", "sort", "topk",
@@ -32,11 +32,16 @@ class SortResult(NamedTuple):
     indices: Tensor
 
 
+def _comparable(a: Any) -> Any:
+    """Return what sorting puts in PyTorch's order: bfloat16, of which NumPy does not know where NaN belongs, as float32."""
+    return a.astype(np.float32) if a.dtype.kind == "V" else a
+
+
 def _order(a: Any, dim: int, descending: bool) -> Any:
     """Return the positions of the elements in order along `dim`; equal ones keep theirs, NaN counts as the largest."""
     if a.dtype.kind == "c":
         raise RuntimeError("Sort does not support complex dtypes on CPU")
-    xp = backend_of(a).namespace
+    xp, a = backend_of(a).namespace, _comparable(a)
     if not a.ndim:
         return xp.zeros((), xp.int64)
     if not descending:
@@ -73,9 +78,19 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     size = input._a.shape[d] if input._a.ndim else 1
     if not 0 <= k <= size:
         raise RuntimeError("selected index k out of range")
-    order = _order(input._a, d, largest)
-    chosen = order[(slice(None),) * d + (slice(k),)].copy() if input._a.ndim else order
+    chosen = _first(input._a, k, d, largest) if input._a.ndim else _order(input._a, d, largest)
     return SortResult(traced.gather(input, d, chosen), wrap(chosen))
+
+
+def _first(a: Any, k: int, dim: int, descending: bool) -> Any:
+    """Return the first `k` positions of `_order`, without putting the others in order if they are many."""
+    xp, a, size = backend_of(a).namespace, _comparable(a), a.shape[dim]
+    end = (slice(None),) * dim + (slice(k),)
+    if not k or 8 * k > size or a.dtype.kind == "c":
+        return row_major(_order(a, dim, descending)[end])
+    found = xp.argpartition(a, size - k if descending else k - 1, dim)
+    found = xp.sort(found[(slice(None),) * dim + (slice(-k, None),)] if descending else found[end], dim)
+    return xp.take_along_axis(found, _order(xp.take_along_axis(a, found, dim), dim, descending), dim)
 
 
 # -- one element of each row --------------------------------------------------------------------------------------
@@ -101,7 +116,7 @@ def _rows_with(function: str, input: Tensor, dim: int) -> int:
 def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> SortResult:
     """Return the k-th smallest element along `dim` (k = 1 is the smallest), and where it was."""
     not_for("kthvalue_cpu", input._a, "bc" if input._a.ndim else "c")
-    d = wrap_dim(dim, input._a.ndim)
+    d = _rows_with("kthvalue", input, dim)
     if not 1 <= k <= (input._a.shape[d] if input._a.ndim else 1):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
     order = _order(input._a, d, False)
@@ -109,10 +124,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     return _picked(input, places, d, keepdim)
 
 
-def _middle(xp: Any, ordered: Any, dim: int, ignore_nan: bool) -> Any:
-    """Return where, along `dim` of sorted rows, the lower median is: the first NaN if there is one that counts."""
-    size = ordered.shape[dim]
-    numbers = (ordered == ordered).sum(dim, keepdims=True)
+def _middle(xp: Any, rows: Any, dim: int, ignore_nan: bool) -> Any:
+    """Return where, along `dim`, the lower median is once rows are sorted: the first NaN if there is one that counts."""
+    size = rows.shape[dim]
+    numbers = (rows == rows).sum(dim, keepdims=True)
     if ignore_nan:
         return xp.maximum(numbers - 1, 0) // 2
     return xp.where(numbers < size, numbers, (size - 1) // 2)
@@ -123,8 +138,9 @@ def _median(xp, x, ignore_nan):
     not_for("median_cpu", x, "bc")
     if not x.size:
         return xp.full((), float("nan") if x.dtype.kind not in "iu" else xp.iinfo(x.dtype).min, x.dtype)
-    ordered = xp.sort(x.reshape(-1))
-    return ordered[_middle(xp, ordered, 0, ignore_nan)].reshape(())
+    flat = _comparable(x.reshape(-1))
+    middle = int(_middle(xp, flat, 0, ignore_nan)[0])
+    return xp.partition(flat, middle)[middle].reshape(()).astype(x.dtype)
 
 
 @_median.vjp
@@ -143,8 +159,8 @@ def _median_along(input: Tensor, dim: Any, keepdim: bool, ignore_nan: bool, func
     if not input._a.ndim:
         return _picked(input, order, d, keepdim)
     xp = backend_of(order).namespace
-    ordered = xp.take_along_axis(input._a, order, d)
-    return _picked(input, xp.take_along_axis(order, _middle(xp, ordered, d, ignore_nan), d), d, keepdim)
+    middle = _middle(xp, input._a, d, ignore_nan)
+    return _picked(input, xp.take_along_axis(order, middle, d), d, keepdim)
 
 
 @with_out
@@ -212,7 +228,8 @@ def searchsorted(
         raise RuntimeError(
             "torch.searchsorted(): side and right can't be set to opposites, got side of left while right"
         )
-    if sequence.ndim != 1 and sequence.shape[:-1] != values.shape[:-1]:
+    not_for("searchsorted_out_cpu", sequence, "bc")
+    if sequence.ndim != 1 and (not sequence.ndim or sequence.shape[:-1] != values.shape[:-1]):
         raise RuntimeError(
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
             f"and input value tensor must match, but we got {list(sequence.shape)} and {list(values.shape)}"
@@ -240,6 +257,9 @@ def bucketize(input: Any, boundaries: Tensor, *, out_int32: bool = False, right:
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
     """Whether each of `elements` is one of `test_elements`; with `invert`, whether it is none."""
     arrays = [x._a if isinstance(x, Tensor) else np.asarray(x) for x in (elements, test_elements)]
+    for a in arrays:
+        if a.dtype.kind in "bc":
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {type_label(a.dtype)}")
     return wrap(np.asarray(backend_of(arrays[0]).namespace.isin(*arrays, invert=invert)))
 
 
@@ -254,10 +274,12 @@ def _distinct(input: Tensor, dim: int | None, consecutive: bool, inverse: bool, 
         kept, places, numbers = getattr(kernels_of(a), name)(a.reshape(-1, 1))
         values, places = kept[:, 0], places.reshape(a.shape)
     else:
+        if not a.ndim:
+            raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
         xp, d = backend_of(a).namespace, wrap_dim(dim, a.ndim)
         if not a.size and any(n == 0 for k, n in enumerate(a.shape) if k != d):
             raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied")
-        rows = xp.moveaxis(a, d, 0) if a.ndim else a.reshape(1)
+        rows = xp.moveaxis(a, d, 0)
         kept, places, numbers = getattr(kernels_of(a), name)(rows.reshape(len(rows), prod(rows.shape[1:])))
         values = row_major(xp.moveaxis(kept.reshape(len(kept), *rows.shape[1:]), 0, d))
     results = [values, *([places] if inverse else []), *([numbers] if counts else [])]

@@ -109,11 +109,11 @@ def mean(
 ) -> Tensor:
     """Return the mean over all elements, or over `dim`."""
     expect_tensor(input, "mean")
-    asked = input.dtype if dtype is None else dtype
-    if asked.kind in ("bool", "integer"):
+    asked = input._a.dtype if dtype is None else dtype.numpy
+    if asked.kind in "biu":
         raise RuntimeError(
             f"mean(): could not infer output dtype. {'Input' if dtype is None else 'Optional'} dtype must be either a "
-            f"floating point or complex dtype. Got: {type_label(asked.numpy)}"
+            f"floating point or complex dtype. Got: {type_label(asked)}"
         )
     input = input if dtype is None else input.to(dtype)
     result = _mean(input, reduced_dims(dim, input._a.ndim), keepdim)
@@ -128,10 +128,9 @@ def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dty
     """Return the sum over all elements, or over `dim`, with NaN counted as 0."""
     if input._a.dtype.kind == "c":
         raise RuntimeError("nansum on CPU does not support complex inputs")
-    input = summable(input, dtype)
-    if input._a.dtype.kind in "biu":
-        return _sum(input, reduced_dims(dim, input._a.ndim), keepdim)
-    return _sum(traced.where(input != input, 0.0, input), reduced_dims(dim, input._a.ndim), keepdim)
+    if input._a.dtype.kind not in "biu":
+        input = traced.where(input != input, 0.0, input)
+    return sum(input, dim, keepdim, dtype=dtype)
 
 
 @with_out
@@ -285,11 +284,18 @@ def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
 
 
 @with_out
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> AminmaxResult:
-    """Return the smallest and the largest element; a gradient is shared equally between equal ones."""
+def _aminmax(input: Tensor, dim: int | None, keepdim: bool) -> AminmaxResult:
     dims = reduced_dims(dim, input._a.ndim)
     _check_not_empty("aminmax", input, dims, _given(dim))
     return AminmaxResult(_extreme(input, False, dims, keepdim), _extreme(input, True, dims, keepdim))
+
+
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out: Any = None) -> AminmaxResult:
+    """Return the smallest and the largest element; a gradient is shared equally between equal ones."""
+    for written in out or ():
+        if written.dtype != input.dtype:
+            raise RuntimeError(f"Expected out tensor to have dtype {input.dtype!r}, but got {written.dtype!r} instead")
+    return _aminmax(input, dim, keepdim, out=out)
 
 
 def _positions(a: Any, largest: bool, dim: int) -> Any:
@@ -298,7 +304,8 @@ def _positions(a: Any, largest: bool, dim: int) -> Any:
 
 def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) -> MaxResult:
     d = wrap_dim(dim, input._a.ndim)
-    not_for(f"{function}_cpu", input._a, "c")
+    if input._a.dtype.kind == "c":
+        raise RuntimeError(f"{function}(): does not support complex input")
     if input._a.ndim:
         _check_not_empty(function, input, (d,), True)
     if not input._a.ndim:

@@ -203,6 +203,12 @@ def _trapezoids(y: Tensor, x: Any, dx: Any, dim: int, function: str) -> tuple[Te
         raise TypeError(f"{function}(): expected x or dx, got both")
     if any(isinstance(v, Tensor) and v._a.dtype == bool for v in (y, x)):
         raise RuntimeError(f"{function}: received a bool input for `x` or `y`, but bool is not supported")
+    if y._a.dtype.kind in "iu":
+        y = y.to(dtypes.get_default_dtype())
+    if not y._a.ndim:
+        raise IndexError(f"{function}(): expected y to have at least one dimension")
+    if not y._a.shape[d]:
+        return y, d
     pairs = _part(y, d, 1, 0) + _part(y, d, 0, -1)
     if x is None:
         return pairs * (1 if dx is None else dx), d
@@ -222,8 +228,6 @@ def _widths(y: Tensor, x: Tensor, d: int, function: str) -> Tensor:
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """Return the integral of y along `dim` by the trapezoidal rule, at points `x` or `dx` (1) apart."""
-    if y._a.ndim and not y._a.shape[wrap_dim(dim, y._a.ndim)]:
-        return sum(y, dim)
     areas, d = _trapezoids(y, x, dx, dim, "trapezoid")
     return sum(areas, d) / 2
 
@@ -281,11 +285,12 @@ def _slopes(x: Tensor, step: Any, d: int, edge_order: int) -> Tensor:
     if x._a.dtype == bool and isinstance(gaps, Tensor):
         x = x.to(dtypes.get_default_dtype())
     secants = (_part(x, d, 1, 0) - _part(x, d, 0, -1)) / gaps
-    share: Any = 0.5
     if isinstance(gaps, Tensor) and gaps._a.ndim:
         before, after = _part(gaps, 0, 0, -1), _part(gaps, 0, 1, 0)
         share = before / (before + after)
-    inside = _part(secants, d, 0, -1) * (1 - share) + _part(secants, d, 1, 0) * share
+        inside = _part(secants, d, 0, -1) * (1 - share) + _part(secants, d, 1, 0) * share
+    else:
+        inside = (_part(x, d, 2, 0) - _part(x, d, 0, -2)) / (2 * gaps)
     first, last = _part(secants, d, 0, 1), _part(secants, d, size - 2, 0)
     if edge_order == 2:  # the slope of a parabola is linear, and a secant's is the mean of those at its ends
         first, last = first * 2 - _part(inside, d, 0, 1), last * 2 - _part(inside, d, size - 3, 0)

@@ -235,7 +235,8 @@ def cov(
         divisor = total - correction * sum(weights * aweights) / total
     if divisor <= 0:
         divisor = divisor * 0
-    products = matmul(centred if weights is None else centred * weights, traced.conj(centred).mT)
+    weighted = centred if weights is None else centred * weights
+    products = matmul(centred, traced.conj(weighted).mT)
     return squeeze(products / divisor)
 
 
@@ -325,8 +326,8 @@ def _edges(function: str, x: Any, bins: Any, limits: Any) -> Any:
         return bins._a
     if bins <= 0:
         raise RuntimeError(f"{function}(): bins must be > 0, but got {bins}")
-    given = (0, 1) if limits is None and not x.size else limits or (0, 0)
-    low, high = _limits(function, x, *given, 0.5)
+    low, high = (0, 1) if limits is None and not x.size else limits or (0, 0)
+    low, high = _limits(function, x, low, high, 0.5)
     return linspace(low, high, bins + 1, dtype=wrap(x).dtype)._a
 
 

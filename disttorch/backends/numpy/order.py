@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from disttorch.backends.numpy._window import compute_dtype
@@ -11,7 +13,7 @@ Distinct = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def searchsorted(rows: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
     """Where the `values` [..., m] go into the sorted `rows` [..., n], or values of any shape into one row [n]."""
-    side = "right" if right else "left"
+    side: Literal["left", "right"] = "right" if right else "left"
     rows, values = (x.astype(compute_dtype(x.dtype), copy=False) for x in (rows, values))
     if rows.ndim == 1:
         return np.asarray(np.searchsorted(rows, values, side))
