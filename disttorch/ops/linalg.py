@@ -121,7 +121,7 @@ _BOOL = np.dtype(bool)
 
 def _check_same_type(function: str, *tensors: Tensor) -> None:
     first = tensors[0]._a.dtype
-    if first is _BOOL:
+    if first is _BOOL and all([x._a.size for x in tensors]):
         raise NotImplementedError(f"\"{function}\" not implemented for 'Bool': convert the tensor to a type that is")
     for tensor in tensors[1:]:
         if tensor._a.dtype != first:

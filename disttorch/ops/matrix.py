@@ -8,6 +8,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import kernels_of
+from disttorch.core.dtypes import float32
 from disttorch.ops.define import operator
 from disttorch.ops.eigen import pinv, svdvals
 from disttorch.ops.eigen import svd as _linalg_svd
@@ -138,7 +139,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDResult:
     """Return (U, S, V), input = U diag(S) V^H; all columns with some=False, zeros for U and V without `compute_uv`."""
     if compute_uv:
         u, s, vh = _linalg_svd(input, not some)
-        return SVDResult(u, s, traced.mH(vh))
+        return SVDResult(u, s, traced.contiguous(traced.mH(vh)))
     m, n = input._a.shape[-2:]
     empty = [wrap(np.zeros((*input._a.shape[:-2], size, size), input._a.dtype)) for size in (m, n)]
     return SVDResult(empty[0], svdvals(input), empty[1])
@@ -227,6 +228,8 @@ def _(F, g, x):
 
 def matrix_exp(input: Tensor) -> Tensor:
     """Return the exponentials of square matrices, the sums of their powers over factorials."""
+    if input._a.dtype.itemsize == 2 and input._a.dtype.kind not in "iu":
+        return matrix_exp(input.to(float32)).to(input.dtype)
     check_floating("linalg.matrix_exp", input)
     check_square("linalg.matrix_exp", input)
     return _matrix_exp(input)

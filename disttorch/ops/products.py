@@ -10,6 +10,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core.promotion import result_dtype
+from disttorch.ops import reduce
 from disttorch.ops.arithmetic import mul
 from disttorch.ops.define import common_namespace, expect_tensor, operator
 from disttorch.ops.linalg import bmm, dot, matmul, mm, mv, outer
@@ -296,7 +297,7 @@ def contract(tensors: Sequence[Tensor], labels: Sequence[list[Any]], output: lis
         pair = [terms[i] for i in chosen]
         terms = [term for i, term in enumerate(terms) if i not in chosen]
         needed = {label for _, listed in terms for label in listed}.union(output)
-        terms.append(_multiply(*pair, needed, sizes) if len(pair) > 1 else pair[0])
+        terms.append(_multiply(*_in_order(pair, output), needed, sizes) if len(pair) > 1 else pair[0])
     tensor, listed = terms[0]
     tensor, listed = _sum_out(tensor, listed, output)
     order = tuple(listed.index(x) for x in output)
@@ -318,15 +319,20 @@ def _sizes(tensors: Sequence[Tensor], labels: Sequence[list[Any]]) -> dict[Any, 
 
 
 def _unrepeated(x: Tensor, labels: list[Any], sizes: dict[Any, int]) -> tuple[Tensor, list[Any]]:
-    """Return the operand with repeated labels replaced by diagonals and sizes of 1 expanded."""
+    """Return the operand with repeated labels replaced by diagonals; a size of 1 that is broadcast is left out."""
     labels = list(labels)
     for label in [x for k, x in enumerate(labels) if x in labels[:k]]:
         first = labels.index(label)
         second = labels.index(label, first + 1)
+        if x._a.shape[first] != x._a.shape[second]:
+            raise RuntimeError(
+                f"einsum(): subscript {label} is repeated for an operand but the sizes don't match, {x._a.shape[second]} != "
+                f"{x._a.shape[first]}"
+            )
         x = traced.diagonal(x, 0, first, second)
         labels = [name for d, name in enumerate(labels) if d not in (first, second)] + [label]
-    shape = tuple(sizes[label] for label in labels)
-    return (x if x._a.shape == shape else expand(x, shape)), labels
+    gone = tuple(d for d, label in enumerate(labels) if x._a.shape[d] != sizes[label])
+    return (traced.squeeze(x, gone) if gone else x), [label for d, label in enumerate(labels) if d not in gone]
 
 
 def _order(labels: Sequence[list[Any]], output: list[Any], sizes: dict[Any, int]) -> list[Any]:
@@ -343,7 +349,7 @@ def _order(labels: Sequence[list[Any]], output: list[Any], sizes: dict[Any, int]
 def _sum_out(x: Tensor, labels: list[Any], needed: Any) -> tuple[Tensor, list[Any]]:
     gone = tuple(d for d, label in enumerate(labels) if label not in needed)
     kept = [label for label in labels if label in needed]
-    return (traced.sum(x, gone, False) if gone else x), kept
+    return (reduce.sum(x, gone) if gone else x), kept
 
 
 def _multiply(a: Any, b: Any, needed: Any, sizes: dict[Any, int]) -> tuple[Tensor, list[Any]]:
@@ -354,11 +360,25 @@ def _multiply(a: Any, b: Any, needed: Any, sizes: dict[Any, int]) -> tuple[Tenso
     stack, summed = [label for label in shared if label in needed], [label for label in shared if label not in needed]
     rows = [label for label in labels_x if label not in shared]
     columns = [label for label in labels_y if label not in shared]
+    if not summed:
+        left = _arranged(x, labels_x, (stack, rows, ()), sizes)
+        right = _arranged(y, labels_y, (stack, (), columns), sizes)
+        return reshape(left * right, tuple(sizes[k] for k in (*stack, *rows, *columns))), [*stack, *rows, *columns]
     left = _arranged(x, labels_x, (stack, rows, summed), sizes)
     right = _arranged(y, labels_y, (stack, summed, columns), sizes)
     result = [*stack, *rows, *columns]
     product = matmul(left, right) if stack else mm(reshape(left, left._a.shape[1:]), reshape(right, right._a.shape[1:]))
     return reshape(product, tuple(sizes[label] for label in result)), result
+
+
+def _in_order(pair: Any, output: list[Any]) -> Any:
+    """Return the operands so that the one whose own labels come first in the result is on the left."""
+    (_, first), (_, second) = pair
+    places = [
+        min([output.index(x) for x in mine if x in output and x not in others], default=len(output))
+        for mine, others in ((first, second), (second, first))
+    ]
+    return pair if places[0] <= places[1] else pair[::-1]
 
 
 def _arranged(x: Tensor, labels: list[Any], groups: Any, sizes: dict[Any, int]) -> Tensor:

@@ -200,7 +200,7 @@ def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
     return traced.squeeze(product, (0,) * row + (1,) * column) if row or column else product
 
 
-def vander(x: Tensor, N: int | None = None) -> Tensor:
+def vander(x: Tensor, *, N: int | None = None) -> Tensor:
     """Return [*, n, N] with the powers 0 to N - 1 of each element of x [*, n]; N is n unless given."""
     if x._a.dtype == bool:
         raise RuntimeError("linalg.vander supports floating point, complex, and integer tensors, but got Bool")

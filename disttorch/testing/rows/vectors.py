@@ -38,5 +38,5 @@ def _products() -> Iterator[Sample]:
                    expected=lambda *xs: np.linalg.multi_dot(xs), **_BOTH)  # fmt: skip
     yield from one("diagonal", lambda t, x: t.linalg.diagonal(x, offset=1), A(2, 3, 3),
                    expected=lambda x: np.diagonal(x, 1, 1, 2))  # fmt: skip
-    yield from one("vander", lambda t, x: t.linalg.vander(x, 4), A(2, 3), covers="", **_BOTH,
+    yield from one("vander", lambda t, x: t.linalg.vander(x, N=4), A(2, 3), covers="", **_BOTH,
                    expected=lambda x: x[..., None] ** np.arange(4))  # fmt: skip
