@@ -23,6 +23,12 @@ MAKERS: dict[str, Any] = {
     "random_": lambda **k: torch.empty(5, dtype=torch.int64).random_(9, **k),
     "bernoulli_": lambda **k: torch.empty(20).bernoulli_(0.5, **k),
     "exponential_": lambda **k: torch.empty(5).exponential_(2.0, **k),
+    "cauchy_": lambda **k: torch.empty(5).cauchy_(1.0, 2.0, **k),
+    "geometric_": lambda **k: torch.empty(5).geometric_(0.3, **k),
+    "log_normal_": lambda **k: torch.empty(5).log_normal_(**k),
+    "rand_like": lambda **k: torch.rand_like(torch.ones(5), **k),
+    "randn_like": lambda **k: torch.randn_like(torch.ones(5), **k),
+    "randint_like": lambda **k: torch.randint_like(torch.ones(5), 9, **k),
 }
 
 

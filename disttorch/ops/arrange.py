@@ -13,7 +13,7 @@ from disttorch.backends import backend_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.index import fill_, zero_
-from disttorch.ops.join import cat, flip, repeat, stack
+from disttorch.ops.join import cat, flip, list_of_tensors, repeat, stack
 from disttorch.ops.registry import traced
 from disttorch.ops.scatter import index_select
 from disttorch.ops.shape import (
@@ -24,6 +24,7 @@ from disttorch.ops.shape import (
     expand,
     flatten,
     reshape,
+    row_major,
     several,
     sizes_of,
     transpose,
@@ -47,7 +48,7 @@ METHODS = """
 
 def _stacking(name: str, prepare: Callable[..., Any], dim: Callable[[list[Tensor]], int], doc: str) -> Any:
     def function(tensors: Sequence[Tensor]) -> Tensor:
-        given = several((tensors,), name)
+        given = list_of_tensors(tensors, name)
         if not given:
             raise RuntimeError(f"{name} expects a non-empty TensorList")
         prepared = [prepare(x) for x in given]
@@ -192,7 +193,7 @@ def _repeated_indices(counts: Any, n: int, output_size: int | None) -> Any:
 
 @operator(1, name="roll")
 def _roll(xp, x, shifts, dims):
-    return xp.roll(x, shifts, dims)
+    return row_major(xp.roll(x, shifts, dims))
 
 
 @_roll.vjp
@@ -310,7 +311,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
     expect_tensor(indices, "unravel_index", "indices")
     a = indices._a
     if a.dtype.kind not in "iu":
-        raise ValueError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
     if isinstance(shape, Tensor):
         shape = shape.tolist()
     if not isinstance(shape, (int, tuple, list)):

@@ -383,8 +383,9 @@ def arange(*values: Any, dtype: Any = None, **named: Any) -> Any:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    count = -((start - end) // step) if isinstance(end, int) and isinstance(start, int) else ceil((end - start) / step)
-    steps = np.arange(count, dtype=np.int64 if d.kind in "iu" or whole else np.float64)
+    if d.kind in "iu" and isinstance(end, int):
+        return np.arange(start, end, step, np.int64).astype(d, copy=False)
+    steps = np.arange(ceil((end - start) / step), dtype=np.int64 if d.kind in "iu" or whole else np.float64)
     return np.add(start, np.multiply(steps, step)).astype(d)
 
 

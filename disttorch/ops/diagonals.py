@@ -8,7 +8,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.core.promotion import result_dtype
-from disttorch.ops.creation import creator
+from disttorch.ops.creation import creator, empty
 from disttorch.ops.define import expect_tensor, operator, view_operator
 from disttorch.ops.join import cat
 from disttorch.ops.reduce import sum as sum_of
@@ -100,6 +100,8 @@ def trace(input: Tensor) -> Tensor:
 
 def block_diag(*tensors: Tensor) -> Tensor:
     """Return a matrix with matrices along its diagonal; a vector counts as a row."""
+    if not tensors:
+        return empty(1, 0)
     target = result_dtype([expect_tensor(x, "block_diag", "tensors")._a for x in tensors]).numpy
     for k, x in enumerate(tensors):
         if x._a.ndim > 2:

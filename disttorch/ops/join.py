@@ -84,9 +84,16 @@ def _(F, g, needs, dim, lengths):
     return results
 
 
+def list_of_tensors(tensors: Any, function: str) -> list[Tensor]:
+    """Return the tensors of a sequence; TypeError for anything else, as for one tensor."""
+    if isinstance(tensors, Tensor):
+        raise TypeError(f"{function}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
+    return [expect_tensor(x, function, "tensors") for x in tensors]
+
+
 def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the tensors joined along an existing dimension; types are promoted, shapes agree elsewhere."""
-    listed = [expect_tensor(x, "cat", "tensors") for x in tensors]
+    listed = list_of_tensors(tensors, "cat")
     if not listed:
         raise ValueError("expected a non-empty list of Tensors")
     first = next((x for x in listed if x._a.shape != (0,)), listed[0])
@@ -137,7 +144,7 @@ def _(F, g, needs, dim):
 
 def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
     """Return the tensors, all of one shape, joined along a new dimension."""
-    listed = [expect_tensor(x, "stack", "tensors") for x in tensors]
+    listed = list_of_tensors(tensors, "stack")
     if not listed:
         raise RuntimeError("stack expects a non-empty TensorList")
     shape = listed[0]._a.shape
@@ -168,7 +175,7 @@ def repeat(input: Tensor, *sizes: Any, repeats: Any = None) -> Tensor:
 
 @operator(1, name="flip")
 def _flip(xp, x, dims):
-    return xp.flip(x, dims).copy()
+    return xp.flip(x, dims).copy(order=copy_order(x))
 
 
 @_flip.vjp

@@ -120,7 +120,7 @@ def _view_bytes(input: Tensor, d: _dtype) -> Tensor:
     a, size = input._a, d.itemsize
     if input.requires_grad:
         raise RuntimeError("view(dtype) of a tensor that requires grad is not supported; detach it first")
-    if size != a.itemsize and (not a.ndim or (a.shape[-1] > 1 and a.strides[-1] != a.itemsize)):
+    if size != a.itemsize and (not a.ndim or (a.size and a.shape[-1] > 1 and a.strides[-1] != a.itemsize)):
         raise RuntimeError(
             f"self.dim() cannot be 0, and self.stride(-1) must be 1, to view {input.dtype} as {d} (different element sizes), but "
             f"got a tensor of size {list(a.shape)}"
@@ -426,6 +426,6 @@ def changed_in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return function_
 
 
-squeeze_, unsqueeze_, t_, transpose_, swapaxes_, swapdims_ = map(
-    changed_in_place, (squeeze, unsqueeze, t, transpose, swapaxes, swapdims)
+squeeze_, unsqueeze_, t_, transpose_, swapaxes_, swapdims_ = (
+    changed_in_place(function) for function in (squeeze, unsqueeze, t, transpose, swapaxes, swapdims)
 )

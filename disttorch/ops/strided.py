@@ -61,6 +61,8 @@ def _strided(xp: Any, flat: Any, shape: tuple[int, ...], stride: tuple[int, ...]
 @view_operator(name="as_strided")
 def _as_strided(xp, x, size, stride, shift, x_stride):
     """`shift` is the distance from the first element of x, `x_stride` are the strides of x, both in elements."""
+    if any(n > 1 and s != t for n, s, t in zip(x.shape, _strides_of(x), x_stride)):
+        raise RuntimeError("as_strided: a change through a view by stride needs a tensor that is contiguous in memory")
     flat, begin = memory_of(xp, x)
     return _strided(xp, flat, size, stride, begin + shift)
 

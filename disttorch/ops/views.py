@@ -63,13 +63,19 @@ def view_scatter(xp, base, value, chain):
 
 @view_scatter.vjp("base")
 def _(F, g, chain):
+    g = _in_rows(F, g, chain)
     hole = F.follow(g, chain)
     return F.view_scatter(g, F.zeros_from(hole, hole.shape), chain)
 
 
 @view_scatter.vjp("value")
 def _(F, g, chain):
-    return F.follow(g, chain)
+    return F.follow(_in_rows(F, g, chain), chain)
+
+
+def _in_rows(F: Any, g: Any, chain: Chain) -> Any:
+    """Return a gradient in row-major order if a view of the chain depends on how the elements lie in memory."""
+    return F.clone(g, True) if any([op.name == "as_strided" for op, _, _ in chain]) else g
 
 
 @view_operator(name="slice")

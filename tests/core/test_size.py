@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import pickle
 
+import pytest
+
 import disttorch as torch
 
 
@@ -33,3 +35,12 @@ def test_copies() -> None:
     size = torch.Size([2, 3])
     assert type(pickle.loads(pickle.dumps(size))) is torch.Size
     assert type(copy.deepcopy(size)) is torch.Size
+
+
+def test_arithmetic_gives_a_size() -> None:
+    size = torch.Size([2, 3])
+    for found, expected in (((1,) + size, [1, 2, 3]), (size * 2, [2, 3, 2, 3]), (2 * size, [2, 3, 2, 3])):
+        assert type(found) is torch.Size
+        assert list(found) == expected
+    with pytest.raises(TypeError, match="can only concatenate tuple"):
+        size + [1]
