@@ -75,9 +75,9 @@ def mse_loss(
     expect_tensor(target, "mse_loss", "target")
     check_reduction(reduction)
     _warn_if_broadcast("mse_loss", input, target)
-    _refuse_integers("mse", input, target)
     if weight is not None:
         return _weighted(traced.square(input - target), input, weight, reduction, True)
+    _refuse_integers("mse", input, target)
     if reduction == "none" or input._a.dtype != target._a.dtype or input._a.dtype.kind not in "f" or not input._a.size:
         return reduced(traced.square(input - target), reduction)
     count = np.broadcast(input._a, target._a).size
