@@ -402,22 +402,46 @@ def _(F, g, x):
 @operator(1, name="gelu")
 def _gelu(xp, x, approximate):
     not_for("gelu_cpu", x, "biuc")
+    if approximate == "none":
+        return kernels_of(x).gelu(x)
     y = wide(x)
-    inner = kernels_of(y).erf(y * 0.7071067811865476) if approximate == "none" else xp.tanh(_gelu_angle(y))
-    return like(y * (inner + 1) * 0.5, x)
+    return like(y * (xp.tanh(_gelu_angle(y)) + 1) * 0.5, x)
+
+
+@_gelu.vjp
+def _(F, g, x, approximate):
+    return F.gelu_grad(g, x, approximate)
+
+
+@operator(2)
+def gelu_grad(xp, g, x, approximate):
+    """Return g times the derivative of `gelu` at x."""
+    if approximate == "none":
+        return kernels_of(x).gelu_grad(g, x)
+    y = wide(x)
+    t = xp.tanh(_gelu_angle(y))
+    return like(g * (0.5 * (1 + t) + 0.5 * y * (1 - t * t) * _gelu_angle_slope(y)), g)
+
+
+@gelu_grad.vjp("g")
+def _(F, u, x, approximate):
+    return F.gelu_grad(u, x, approximate)
+
+
+@gelu_grad.vjp("x")
+def _(F, u, g, x, approximate):
+    if approximate == "none":
+        return u * g * F.exp(x * x * -0.5) * (2 - x * x) * 0.3989422804014327
+    t, slope = F.tanh(_gelu_angle(x)), _gelu_angle_slope(x)
+    return u * g * (1 - t * t) * (slope + x * (x * 0.10703222440890037 - t * slope * slope))
 
 
 def _gelu_angle(x: Any) -> Any:
     return (x + x * x * x * 0.044715) * 0.7978845608028654
 
 
-@_gelu.vjp
-def _(F, g, x, approximate):
-    if approximate == "none":
-        density = F.exp(x * x * -0.5) * 0.3989422804014327
-        return g * ((F.erf(x * 0.7071067811865476) + 1) * 0.5 + x * density)
-    t = F.tanh(_gelu_angle(x))
-    return g * 0.5 * (1 + t + x * (1 - t * t) * (x * x * 0.134145 + 1) * 0.7978845608028654)
+def _gelu_angle_slope(x: Any) -> Any:
+    return (x * x * 0.134145 + 1) * 0.7978845608028654
 
 
 @with_out
