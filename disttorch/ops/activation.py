@@ -29,13 +29,20 @@ INPLACE = """
 """
 
 
-def _wide(x: Any) -> Any:
+def wide(x: Any) -> Any:
     """Return an array of 16-bit floats as float32, in which what is made of several steps is computed."""
     return x.astype("float32") if x.dtype.itemsize == 2 and x.dtype.kind in "fV" else x
 
 
-def _as(y: Any, x: Any) -> Any:
+def like(y: Any, x: Any) -> Any:
+    """Return y in the type of x."""
     return y.astype(x.dtype, copy=False)
+
+
+def _refuse_bool_and_complex(name: str, x: Any) -> None:
+    not_for(name, x, "c")
+    if x.dtype.kind == "b":
+        raise RuntimeError(f"Boolean inputs not supported for {name}: convert the input to numbers")
 
 
 # -- rectifiers ---------------------------------------------------------------------------------------------------
@@ -45,7 +52,7 @@ def _as(y: Any, x: Any) -> Any:
 def relu(xp, x):
     """Return max(x, 0)."""
     if x.dtype.kind in "bc":
-        raise RuntimeError(f"relu() needs real numbers other than bool, but the input holds {x.dtype.name}")
+        _refuse_bool_and_complex("relu", x)
     return kernels_of(x).relu(x)
 
 
@@ -147,7 +154,7 @@ def _hardtanh(xp, x, low, high):
 
 @_hardtanh.vjp
 def _(F, g, x, low, high):
-    return F.where((x <= low) | (x >= high), 0.0, g)
+    return F.where((x > low) & (x < high), g, 0.0)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -155,8 +162,7 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     x = expect_tensor(input, "hardtanh")._a
     if min_val > max_val:
         raise ValueError("min_val cannot be greater than max_val")
-    if x.dtype.kind in "bc":
-        raise RuntimeError(f"hardtanh() needs real numbers other than bool, but the input is {input.dtype!r}")
+    _refuse_bool_and_complex("hardtanh", x)
     if x.dtype.kind == "u" and (min_val < 0 or max_val < 0):
         raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
     return _hardtanh(input, min_val, max_val)
@@ -194,7 +200,7 @@ def _hardshrink(xp, x, lambd):
 
 @_hardshrink.vjp
 def _(F, g, x, lambd):
-    return F.where((x >= -lambd) & (x <= lambd), 0.0, g)
+    return F.where((x < -lambd) | (x > lambd), g, 0.0)
 
 
 @with_out
@@ -212,7 +218,7 @@ def _softshrink(xp, x, lambd):
 
 @_softshrink.vjp
 def _(F, g, x, lambd):
-    return F.where((x >= -lambd) & (x <= lambd), 0.0, g)
+    return F.where((x < -lambd) | (x > lambd), g, 0.0)
 
 
 @with_out
@@ -250,9 +256,9 @@ def _(F, g, out):
 @unary(name="logsigmoid", grad_name="LogSigmoidBackward0")
 def logsigmoid(xp, x):
     """Return log(sigmoid(x)), without overflow."""
-    not_for("log_sigmoid_cpu", x, "biu")
-    y = _wide(row_major(x))
-    return _as(xp.minimum(y, y.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(y))), x)
+    not_for("log_sigmoid_cpu", x, "biuc")
+    y = wide(row_major(x))
+    return like(xp.minimum(y, y.dtype.type(0)) - xp.log1p(xp.exp(-xp.absolute(y))), x)
 
 
 @logsigmoid.vjp
@@ -263,9 +269,9 @@ def _(F, g, x):
 @operator(1, name="softplus")
 def _softplus(xp, x, beta, threshold):
     not_for("softplus_cpu", x, "biuc")
-    y = _wide(x)
+    y = wide(x)
     scaled = y * beta
-    return _as(xp.where(scaled > threshold, y, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta), x)
+    return like(xp.where(scaled > threshold, y, xp.log1p(xp.exp(xp.minimum(scaled, threshold))) / beta), x)
 
 
 @_softplus.vjp
@@ -282,15 +288,15 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 @operator(1, name="elu")
 def _elu(xp, x, alpha, scale, input_scale):
     not_for("elu_cpu", x, "biuc")
-    y = _wide(x)
+    y = wide(x)
     number = y.dtype.type
     negative = xp.expm1(xp.minimum(y, number(0)) * number(input_scale)) * number(alpha * scale)
-    return _as(xp.where(y > 0, y * number(scale), negative), x)
+    return like(xp.where(y > 0, y * number(scale), negative), x)
 
 
 @_elu.vjp
 def _(F, g, x, alpha, scale, input_scale):
-    slope = F.exp(F.where(x > 0, 0.0, x) * input_scale) * (alpha * scale * input_scale)
+    slope = F.exp(F.where(x >= 0, 0.0, x) * input_scale) * (alpha * scale * input_scale)
     return F.where(x > 0, g * scale, g * slope)
 
 
@@ -317,8 +323,8 @@ def silu(xp, x):
     not_for("silu_cpu", x, "biu")
     if x.dtype.kind == "c":
         return x / (xp.exp(-x) + 1)
-    y = _wide(x)
-    return _as(y * kernels_of(y).sigmoid(y), x)
+    y = wide(x)
+    return like(y * kernels_of(y).sigmoid(y), x)
 
 
 @silu.vjp
@@ -331,8 +337,8 @@ def _(F, g, x):
 def mish(xp, x):
     """Return x * tanh(log(1 + exp(x))) (arXiv:1908.08681)."""
     not_for("mish_cpu", x, "biuc")
-    y = _wide(x)
-    return _as(y * xp.tanh(xp.log1p(xp.exp(y))), x)
+    y = wide(x)
+    return like(y * xp.tanh(xp.log1p(xp.exp(y))), x)
 
 
 @mish.vjp
@@ -349,7 +355,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     d = wrap_dim(dim, x.ndim)
     if x.shape[d] % 2:
         raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {x.shape[d]}")
-    not_for("glu_cpu", x, "biu")
+    not_for("glu_cpu", x, "biuc")
     half = x.shape[d] // 2
     return narrow(input, d, 0, half) * sigmoid(narrow(input, d, half, half))
 
@@ -361,8 +367,8 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def hardsigmoid(xp, x):
     """Return min(max(x + 3, 0), 6) / 6."""
     not_for("hardsigmoid_cpu", x, "biuc")
-    y = _wide(x)
-    return _as(xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
+    y = wide(x)
+    return like(xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
 
 
 @hardsigmoid.vjp
@@ -374,13 +380,13 @@ def _(F, g, x):
 def hardswish(xp, x):
     """Return x * hardsigmoid(x) (arXiv:1905.02244)."""
     not_for("hardswish_cpu", x, "biuc")
-    y = _wide(x)
-    return _as(y * xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
+    y = wide(x)
+    return like(y * xp.minimum(xp.maximum(y + 3, y.dtype.type(0)), y.dtype.type(6)) / 6, x)
 
 
 @hardswish.vjp
 def _(F, g, x):
-    return F.where(x <= -3, 0.0, F.where(x < 3, g * (x / 3 + 0.5), g))
+    return F.where(x >= 3, g, F.where(x <= -3, 0.0, g * (x / 3 + 0.5)))
 
 
 @unary(float_result=True)
@@ -397,22 +403,46 @@ def _(F, g, x):
 @operator(1, name="gelu")
 def _gelu(xp, x, approximate):
     not_for("gelu_cpu", x, "biuc")
-    y = _wide(x)
-    inner = kernels_of(y).erf(y * 0.7071067811865476) if approximate == "none" else xp.tanh(_gelu_angle(y))
-    return _as(y * (inner + 1) * 0.5, x)
+    if approximate == "none":
+        return kernels_of(x).gelu(x)
+    y = wide(x)
+    return like(y * (xp.tanh(_gelu_angle(y)) + 1) * 0.5, x)
+
+
+@_gelu.vjp
+def _(F, g, x, approximate):
+    return F.gelu_grad(g, x, approximate)
+
+
+@operator(2)
+def gelu_grad(xp, g, x, approximate):
+    """Return g times the derivative of `gelu` at x."""
+    if approximate == "none":
+        return kernels_of(x).gelu_grad(g, x)
+    y = wide(x)
+    t = xp.tanh(_gelu_angle(y))
+    return like(g * (0.5 * (1 + t) + 0.5 * y * (1 - t * t) * _gelu_angle_slope(y)), g)
+
+
+@gelu_grad.vjp("g")
+def _(F, u, x, approximate):
+    return F.gelu_grad(u, x, approximate)
+
+
+@gelu_grad.vjp("x")
+def _(F, u, g, x, approximate):
+    if approximate == "none":
+        return u * g * F.exp(x * x * -0.5) * (2 - x * x) * 0.3989422804014327
+    t, slope = F.tanh(_gelu_angle(x)), _gelu_angle_slope(x)
+    return u * g * (1 - t * t) * (slope + x * (x * 0.10703222440890037 - t * slope * slope))
 
 
 def _gelu_angle(x: Any) -> Any:
     return (x + x * x * x * 0.044715) * 0.7978845608028654
 
 
-@_gelu.vjp
-def _(F, g, x, approximate):
-    if approximate == "none":
-        density = F.exp(x * x * -0.5) * 0.3989422804014327
-        return g * ((F.erf(x * 0.7071067811865476) + 1) * 0.5 + x * density)
-    t = F.tanh(_gelu_angle(x))
-    return g * 0.5 * (1 + t + x * (1 - t * t) * (x * x * 0.134145 + 1) * 0.7978845608028654)
+def _gelu_angle_slope(x: Any) -> Any:
+    return (x * x * 0.134145 + 1) * 0.7978845608028654
 
 
 @with_out

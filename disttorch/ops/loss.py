@@ -9,14 +9,16 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import kernels_of
+from disttorch.ops.activation import like, wide
+from disttorch.ops.arithmetic import not_for
 from disttorch.ops.creation import full_like
 from disttorch.ops.define import broadcast_error, expect_tensor, operator
 from disttorch.ops.reduce import sum
 from disttorch.ops.reduction import REDUCTIONS, accepts_legacy, check_reduction, reduced
 from disttorch.ops.registry import traced
-from disttorch.ops.rounding import clamp_min
 from disttorch.ops.similarity import raised
 from disttorch.ops.softmax import log_softmax
+from disttorch.ops.write import type_label
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "gaussian_nll_loss", "huber_loss",
@@ -75,10 +77,16 @@ def mse_loss(
     _warn_if_broadcast("mse_loss", input, target)
     if weight is not None:
         return _weighted(traced.square(input - target), input, weight, reduction, True)
+    _refuse_integers("mse", input, target)
     if reduction == "none" or input._a.dtype != target._a.dtype or input._a.dtype.kind not in "f" or not input._a.size:
         return reduced(traced.square(input - target), reduction)
     count = np.broadcast(input._a, target._a).size
     return _mse_loss(input, target, count if reduction == "mean" else 1)
+
+
+def _refuse_integers(name: str, input: Tensor, target: Tensor) -> None:
+    if target._a.dtype.kind in "biu":
+        not_for(f"{name}_cpu", input._a, "biu")
 
 
 def _weighted(each: Tensor, input: Tensor, weight: Tensor, reduction: str, over_weights: bool) -> Tensor:
@@ -123,6 +131,7 @@ def smooth_l1_loss(
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     _warn_if_broadcast("smooth_l1_loss", input, target)
+    _refuse_integers("smooth_l1", input, target)
     size = traced.abs(input - target)
     return reduced(traced.where(size < beta, traced.square(size) * (0.5 / beta), size - 0.5 * beta), reduction)
 
@@ -134,6 +143,7 @@ def huber_loss(
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     _warn_if_broadcast("huber_loss", input, target)
+    _refuse_integers("huber", input, target)
     size = traced.abs(input - target)
     each = traced.where(size <= delta, traced.square(size) * 0.5, (size - 0.5 * delta) * delta)
     return reduced(each, reduction) if weight is None else _weighted(each, input, weight, reduction, False)
@@ -165,6 +175,8 @@ def kl_div(
             UserWarning,
             stacklevel=3,
         )
+    if input._a.dtype.kind in "biu" or target._a.dtype.kind in "biu":
+        raise RuntimeError(f"kl_div: Integral inputs not supported, got {input.dtype!r} and {target.dtype!r}")
     if log_target:
         each = traced.exp(target) * (target - input)
     else:
@@ -289,7 +301,7 @@ def _weights(weight: Tensor | None) -> Any:
 
 def _check_classes(x: Any, target: Any, weight: Tensor | None) -> None:
     if not x.ndim:
-        raise RuntimeError("expected an input with class scores [N, C], got a 0-D tensor")
+        raise ValueError("Expected 1 or more dimensions (got 0): class scores are [C], [N, C] or [N, C, d1, ...]")
     expected = x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
     if x.ndim > 1 and (not target.ndim or target.shape[0] != x.shape[0]):
         given = target.shape[0] if target.ndim else 1
@@ -300,8 +312,9 @@ def _check_classes(x: Any, target: Any, weight: Tensor | None) -> None:
             if target.ndim == x.ndim - 1
             else "0D or 1D target tensor expected, multi-target not supported"
         )
-    if target.dtype.kind not in "iu":
-        raise RuntimeError(f"expected scalar type Long but found {target.dtype}: class numbers have to be integers")
+    if target.dtype not in ("int64", "uint8"):
+        found = type_label(target.dtype)
+        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {found}: class numbers are integers")
     classes = x.shape[1] if x.ndim > 1 else x.shape[0]
     if weight is not None and weight._a.shape != (classes,):
         raise RuntimeError(
@@ -377,6 +390,22 @@ def _soft_cross_entropy(
     return sum(loss) / max(loss._a.size, 1)
 
 
+@operator(2, name="binary_cross_entropy")
+def _binary_cross_entropy(xp, x, y):
+    p, q = wide(x), wide(y)
+    return like(-(q * xp.maximum(xp.log(p), -100) + (1 - q) * xp.maximum(xp.log1p(-p), -100)), x)
+
+
+@_binary_cross_entropy.vjp("x")
+def _(F, g, x, y):
+    return g * (x - y) / F.clamp_min(x * (1 - x), 1e-12)
+
+
+@_binary_cross_entropy.vjp("y")
+def _(F, g, x):
+    return g * (F.log1p(-x) - F.log(x))
+
+
 @accepts_legacy
 def binary_cross_entropy(
     input: Tensor,
@@ -394,7 +423,10 @@ def binary_cross_entropy(
         )
     if input._a.size and not (input._a.min() >= 0 and input._a.max() <= 1):
         raise RuntimeError("all elements of input should be between 0 and 1")
-    each = -(target * clamp_min(traced.log(input), -100) + (1 - target) * clamp_min(traced.log1p(-input), -100))
+    _refuse_integers("binary_cross_entropy", input, target)
+    if target._a.dtype != input._a.dtype:
+        raise RuntimeError(f"Found dtype {type_label(target._a.dtype)} but expected {type_label(input._a.dtype)}")
+    each = _binary_cross_entropy(input, target)
     return reduced(each if weight is None else each * weight, reduction)
 
 

@@ -13,7 +13,7 @@ from disttorch.ops.reduce import sum
 from disttorch.ops.reduction import accepts_legacy, check_reduction, reduced
 from disttorch.ops.registry import traced
 from disttorch.ops.rounding import clamp_min
-from disttorch.ops.similarity import pairwise_distance
+from disttorch.ops.similarity import common_shape, pairwise_distance
 from disttorch.ops.write import type_label
 
 __all__ = [
@@ -57,6 +57,7 @@ def hinge_embedding_loss(
 ) -> Tensor:
     """Return the distance x where y is 1, and max(0, margin - x) where y is -1."""
     check_reduction(reduction)
+    common_shape(target, input)
     if input._a.dtype.kind in "iu":  # the result is of the input's type, and so is the margin in PyTorch
         margin = int(margin)
     apart = traced.where(traced.ne(target, 1), clamp_min(margin - input, 0), 0)
@@ -181,7 +182,7 @@ def multilabel_soft_margin_loss(
     each = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         each = each * weight
-    return reduced(sum(each, -1) / input._a.shape[-1], reduction)
+    return reduced(sum(each, input._a.ndim - 1) / input._a.shape[-1], reduction)
 
 
 def _scores(input: Tensor) -> Tensor:

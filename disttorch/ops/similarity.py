@@ -28,14 +28,15 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     d = promote_types(from_numpy_dtype(first), from_numpy_dtype(second))
     if not d.is_floating_point:
         raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {d!r}")
-    shape = _common_shape(x1, x2)
+    shape = common_shape(x1, x2)
     x1, x2 = x1.to(d).expand(shape), x2.to(d).expand(shape)
     unit1 = x1 / raised(x1.norm(2, dim, True), eps)
     unit2 = x2 / raised(x2.norm(2, dim, True), eps)
     return sum(unit1 * unit2, dim)
 
 
-def _common_shape(x: Tensor, y: Tensor) -> tuple[int, ...]:
+def common_shape(x: Tensor, y: Tensor) -> tuple[int, ...]:
+    """Return the shape that two tensors broadcast to; RuntimeError if they do not."""
     try:
         return np.broadcast_shapes(x._a.shape, y._a.shape)
     except ValueError:

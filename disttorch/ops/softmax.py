@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.autograd.tensor import Tensor
 from disttorch.backends import kernels_of
 from disttorch.core import dtypes
 from disttorch.core.stream import default_stream
 from disttorch.ops.arithmetic import not_for
-from disttorch.ops.creation import zeros_like
+from disttorch.ops.creation import finish, zeros_like
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import row_major, wrap_dim
@@ -108,7 +108,7 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
     With `hard` the result is one-hot, and its gradient is that of the sample. `eps` has no effect.
     """
     x = expect_tensor(logits, "gumbel_softmax", "logits")._a
-    noise = -traced.log(wrap(default_stream.exponential(x.shape, x.dtype)))
+    noise = -traced.log(finish(default_stream.exponential(x.shape, x.dtype), logits.device, False))
     soft = softmax((logits + noise) / tau, dim)
     if not hard:
         return soft

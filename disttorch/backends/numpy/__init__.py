@@ -1,6 +1,6 @@
 """The CPU's kernels, on NumPy arrays."""
 
-from disttorch.backends.numpy.activation import relu, relu_grad, sigmoid
+from disttorch.backends.numpy.activation import gelu, gelu_grad, relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
 from disttorch.backends.numpy.fourier import fft_c2c, fft_c2r, fft_r2c
 from disttorch.backends.numpy.linalg import (
@@ -31,9 +31,9 @@ from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
-    "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "ldl_factor", "ldl_solve", "log_softmax",
-    "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp",
-    "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at", "relu", "relu_grad", "rmsprop",
-    "running_extreme", "running_logsumexp", "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax",
-    "softmax_grad", "solve_triangular", "unique", "unique_consecutive",
+    "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "gelu", "gelu_grad", "ldl_factor",
+    "ldl_solve", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor",
+    "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at",
+    "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special", "searchsorted",
+    "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "unique", "unique_consecutive",
 ]  # fmt: skip

@@ -41,3 +41,35 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     function = kernels.sigmoid if source.dtype == np.float32 else kernels.sigmoid_double
     function(source.reshape(-1), y.reshape(-1))
     return y.astype(x.dtype, copy=False)
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """`x` times the normal distribution function of `x`, elementwise."""
+    if x.dtype == np.float32 and x.size >= _SMALL and x.flags.c_contiguous:
+        y = np.empty_like(x)
+        compiled("activation").gelu(x.reshape(-1), y.reshape(-1))
+        return y
+    return (x * _normal_cdf(x)).astype(x.dtype, copy=False)
+
+
+def gelu_grad(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """`g` times the derivative of `gelu` at `x`."""
+    if (
+        x.dtype == g.dtype == np.float32
+        and x.size >= _SMALL
+        and x.shape == g.shape
+        and x.flags.c_contiguous
+        and g.flags.c_contiguous
+    ):
+        out = np.empty_like(x)
+        compiled("activation").gelu_grad(g.reshape(-1), x.reshape(-1), out.reshape(-1))
+        return out
+    wide = x.astype(compute_dtype(x.dtype), copy=False)
+    density = np.exp(wide * wide * wide.dtype.type(-0.5)) * wide.dtype.type(0.3989422804014327)
+    return (g * (_normal_cdf(x) + wide * density)).astype(g.dtype, copy=False)
+
+
+def _normal_cdf(x: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    return special.ndtr(x.astype(compute_dtype(x.dtype), copy=False))

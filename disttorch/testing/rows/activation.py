@@ -83,7 +83,9 @@ def _with_arguments() -> Iterator[Sample]:
         ("threshold", (0.5, 3.0), "threshold", lambda x: np.where(x > 0.5, x, 3)),
     ):
         yield from one(name, F(name, *arguments), A(3, 4), covers=covers, expected=expected)
-    yield from one("gelu", F("gelu", approximate="tanh"), A(3, 4))
+    yield from one("gelu", F("gelu", approximate="tanh"), A(3, 4), covers="gelu gelu_grad")
+    for kind in ("none", "tanh"):
+        yield from one("gelu_grad", lambda t, g, x, k=kind: traced.gelu_grad(g, x, k), A(3), A(3), internal=True)
     yield from method("glu", F("glu"), A(3, 4), covers="sigmoid", expected=lambda x: x[:, :2] * sigmoid(x[:, 2:]))
     yield from one("glu", F("glu", 0), A(4, 1), covers="sigmoid", expected=lambda x: x[:2] * sigmoid(x[2:]))
 

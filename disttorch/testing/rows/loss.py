@@ -40,7 +40,7 @@ def _losses() -> Iterator[Sample]:
             )
         share = Input((3, 2), "probability")
         yield from one(
-            "binary_cross_entropy", F("binary_cross_entropy", **named), share, share, covers="",
+            "binary_cross_entropy", F("binary_cross_entropy", **named), share, share,
             expected=lambda x, y, r=reduced: r(-(y * np.log(x) + (1 - y) * np.log(1 - x))),
         )  # fmt: skip
         yield from one(

@@ -1,4 +1,4 @@
-"""relu and sigmoid, on both sides of the size at which the compiled form takes over."""
+"""relu, sigmoid and gelu, on both sides of the size at which the compiled form takes over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, ndtr
 
 from disttorch.backends import numpy as kernels
 
@@ -76,3 +76,20 @@ def test_sigmoid_is_exact_for_very_negative_numbers(dtype: type) -> None:
 def test_kernels_are_imported_without_numba() -> None:
     code = "import disttorch.backends.numpy, sys; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(np.float32, 1e-6), (np.float64, 1e-14), (np.float16, 4e-3), (ml_dtypes.bfloat16, 3e-2)],
+)
+@pytest.mark.parametrize("size", SIZES)
+def test_gelu_and_its_gradient(size: int, dtype: type, tolerance: float) -> None:
+    x = np.concatenate([sample(size, dtype)[:size], np.linspace(-6, 6, 101).astype(dtype)])
+    wide = x.astype(np.float64)
+    g = np.linspace(-1, 1, x.size).astype(dtype)
+    y, grad = kernels.gelu(x), kernels.gelu_grad(g, x)
+    assert y.dtype == grad.dtype == dtype
+    close = {"rtol": tolerance, "atol": tolerance}
+    np.testing.assert_allclose(y.astype(np.float64), wide * ndtr(wide), **close)
+    slope = ndtr(wide) + wide * np.exp(-wide * wide / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(grad.astype(np.float64), g.astype(np.float64) * slope, **close)
