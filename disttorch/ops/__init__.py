@@ -24,6 +24,7 @@ from disttorch.ops import (
     factor,
     fold,
     fourier,
+    grid,
     index,
     join,
     linalg,
@@ -55,16 +56,16 @@ from disttorch.ops import (
 )
 
 MODULES = (
-    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, diagonals,
-    distance, dropout, elementary, embedding, factor, fold, fourier, index, join, linalg, logic, loss, margin_loss, masked,
-    matrix, norm, order, padding, polynomials, pool, products, random, reduce, resample, rnn, rounding, scan, scatter,
-    shape, solve, special, spectral, statistics, strided, views,
+    activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation,
+    diagonals, distance, dropout, elementary, embedding, factor, fold, fourier, grid, index, join, linalg,
+    logic, loss, margin_loss, masked, matrix, norm, order, padding, polynomials, pool, products, random, reduce,
+    resample, rnn, rounding, scan, scatter, shape, solve, special, spectral, statistics, strided, views,
 )  # fmt: skip
 
 __all__ = [
-    "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert",
-    "creation", "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fold", "fourier", "index", "join",
-    "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "padding", "polynomials", "pool",
-    "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "solve",
-    "special", "spectral", "statistics", "strided", "views", "MODULES",
+    "MODULES", "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv",
+    "convert", "creation", "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fold",
+    "fourier", "grid", "index", "join", "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm",
+    "order", "padding", "polynomials", "pool", "products", "random", "reduce", "resample", "rnn", "rounding",
+    "scan", "scatter", "shape", "solve", "special", "spectral", "statistics", "strided", "views",
 ]  # fmt: skip
