@@ -39,6 +39,7 @@ from disttorch.ops.dropout import *
 from disttorch.ops.elementary import tanh
 from disttorch.ops.embedding import *
 from disttorch.ops.fold import *
+from disttorch.ops.grid import *
 from disttorch.ops.linalg import linear
 from disttorch.ops.loss import *
 from disttorch.ops.margin_loss import *
