@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from operator import index as operator_index
 from types import EllipsisType
 from typing import Any
 
@@ -151,7 +152,7 @@ def _as_index_array(item: Any) -> Any:
     array = item._a if isinstance(item, Tensor) else np.asarray([] if isinstance(item, range) and not item else item)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
-    if array.dtype.kind not in "biu":
+    if array.dtype.name not in ("bool", "uint8", "int32", "int64"):
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return array.astype(bool) if array.dtype == np.uint8 else array
 
@@ -169,7 +170,7 @@ def _width(item: Any) -> int:
 def _check(item: Any, size: int, dim: int) -> Any:
     """Return an index entry for NumPy; IndexError or ValueError in PyTorch's words."""
     if isinstance(item, slice):
-        parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
+        parts = [None if p is None else operator_index(p) for p in (item.start, item.stop, item.step)]
         if parts[2] is not None and parts[2] <= 0:
             raise ValueError("step must be greater than zero")
         return slice(*parts)
@@ -178,7 +179,8 @@ def _check(item: Any, size: int, dim: int) -> Any:
     try:
         position = item.__index__()
     except (AttributeError, TypeError):
-        raise IndexError(
+        error = TypeError if isinstance(item, str) else IndexError
+        raise error(
             "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
             f"(got {type(item).__name__})"
         ) from None
@@ -290,23 +292,28 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     if advanced is None:
         copy_(target, _without_leading_ones(value, target._a.ndim))
         return
-    _check_types(input, value)
     before = before_write(target)
+    value = _as_written(input, value, advanced)
     store(target, _put_values(before, value, frozen(advanced, input, value), False))
 
 
-def _check_types(input: Tensor, values: Tensor) -> None:
-    if values._a.dtype != input._a.dtype:
-        raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination and "
-            f"{type_label(values._a.dtype)} for the source."
-        )
+def _as_written(input: Tensor, values: Tensor, index: tuple[Any, ...]) -> Tensor:
+    """Return the values to write: they have the input's type, except for one number to be written where a mask holds."""
+    if values._a.dtype == input._a.dtype:
+        return values
+    masks = [i for i in index if not isinstance(i, slice)]
+    if values._a.size == 1 and len(masks) == 1 and masks[0].dtype == bool:
+        return one_value("masked_fill", input, reshape(values, ()))
+    raise RuntimeError(
+        f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination "
+        f"and {type_label(values._a.dtype)} for the source."
+    )
 
 
 def _put_values(input: Tensor, values: Tensor, index: tuple[Any, ...], accumulate: bool) -> Tensor:
     try:
         return _index_put(input, values, index, accumulate)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: of several dimensions, for a mask
         wanted = list(input._a[index].shape)
         raise RuntimeError(
             f"shape mismatch: value tensor of shape {list(values._a.shape)} cannot be broadcast to indexing result of shape "
@@ -340,11 +347,13 @@ def index_put(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, a
     """Return a copy with `values` written at (or, with `accumulate`, added to) the positions that `indices` give."""
     expect_tensor(input, "index_put")
     expect_tensor(values, "index_put", "values")
+    if isinstance(indices, Tensor):
+        raise TypeError("index_put(): argument 'indices' must be tuple of Tensors, not Tensor")
     items = [slice(None) if i is None else i for i in indices]
     basic, advanced = split_index(input._a.shape, tuple(items), tensors_only=True)
     if advanced is None:
         raise IndexError("index_put(): expected at least one index tensor")
-    _check_types(input, values)
+    values = _as_written(input, values, advanced)
     return _put_values(_pick(input, basic), values, frozen(advanced, input, values), accumulate)
 
 
@@ -420,6 +429,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """Return `input` with `value`, a number or a 0-d tensor, where the mask holds."""
     _mask("masked_fill", mask)
     filler = one_value("masked_fill", input, value)
+    common_shape(input._a.shape, mask._a.shape)
     return traced.select_by(mask, filler, input if input._a.flags.c_contiguous else traced.clone(input, True))
 
 
