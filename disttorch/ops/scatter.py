@@ -24,6 +24,8 @@ INPLACE = """
     index_add index_copy index_fill index_reduce put scatter scatter_add scatter_reduce
 """
 
+_POSITIONS = frozenset((np.dtype(np.int32), np.dtype(np.int64)))
+
 # -- the operators ------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +145,7 @@ def _along(function: str, input: Tensor, dim: int, index: Tensor, *others: Any) 
     shape = input._a.shape or (1,)
     if not a.size:
         return d, a.astype(np.int64)
-    if a.dtype.name not in ("int64", "int32"):
+    if a.dtype not in _POSITIONS:
         raise RuntimeError(f"{function}(): Expected dtype int32/int64 for index, but got {index.dtype!r}")
     if a.ndim != len(shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
@@ -336,7 +338,7 @@ def _listed(function: str, input: Tensor, dim: int, index: Tensor, *others: Any)
     if index._a.ndim > 1:
         raise of_dimensions(f"{function}(): Index is supposed to be a vector, but got {index._a.ndim} dimensions")
     long_only = function in ("index_copy", "index_fill")
-    if index._a.dtype.name not in (("int64",) if long_only else ("int64", "int32")):
+    if index._a.dtype not in _POSITIONS or (long_only and index._a.dtype != np.int64):
         raise of_type(f"{function}(): Expected dtype {'int64' if long_only else 'int32/int64'} for index but got "
                       f"{index.dtype!r}")  # fmt: skip
     a = index._a.reshape(-1)
