@@ -10,8 +10,8 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of
 from disttorch.ops.define import expect_tensor
-from disttorch.ops.scatter import index_select
 from disttorch.ops.registry import traced
+from disttorch.ops.scatter import index_select
 
 _MODES = ("constant", "reflect", "replicate", "circular")
 
