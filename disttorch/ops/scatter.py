@@ -9,6 +9,7 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of, kernels_of
 from disttorch.core.dtypes import from_numpy_dtype, iinfo, number_as
+from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.index import common_shape, frozen, lifted, one_value, with_same_out
 from disttorch.ops.registry import traced
@@ -277,6 +278,7 @@ def _cropped(src: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _reduced(input: Tensor, values: Tensor, index: Any, reduce: str, include_self: bool) -> Tensor:
     """Combine `values` into input[index], with what is there or without."""
+    not_for(f"scatter_reduce {reduce}", input._a, {"amin": "c", "amax": "c", "mean": "b"}.get(reduce, ""))
     start = lifted(input)
     if not include_self:
         start = traced.index_put(start, wrap(_neutral(start._a, reduce)), index, False)
