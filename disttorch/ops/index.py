@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from operator import index as operator_index
 from types import EllipsisType
 from typing import Any
 
@@ -133,12 +134,13 @@ def _(F, g, index):
     return F.index(g, index)
 
 
-def _is_advanced(item: Any) -> bool:
-    return isinstance(item, (Tensor, np.ndarray, list, tuple, bool, np.bool_, range))
+_ALL = slice(None)
+_PLAIN = frozenset((int, bool, slice, type(None), EllipsisType))
+_INDEX_TYPES = frozenset(map(np.dtype, (bool, np.uint8, np.int32, np.int64)))
 
 
-def _listed(index: Any) -> list[Any]:
-    return list(index) if isinstance(index, tuple) or _stands_for_a_tuple(index) else [index]
+def _listed(index: Any) -> Sequence[Any]:
+    return index if isinstance(index, tuple) or _stands_for_a_tuple(index) else (index,)
 
 
 def _stands_for_a_tuple(index: Any) -> bool:
@@ -147,38 +149,36 @@ def _stands_for_a_tuple(index: Any) -> bool:
     return isinstance(index, list) and len(index) < 32 and any(isinstance(i, several) for i in index)
 
 
-def _as_index_array(item: Any) -> Any:
-    array = item._a if isinstance(item, Tensor) else np.asarray([] if isinstance(item, range) and not item else item)
-    if array.size == 0 and array.dtype.kind == "f":
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "biu":
-        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-    return array.astype(bool) if array.dtype == np.uint8 else array
-
-
-def _width(item: Any) -> int:
-    """Return how many dimensions an index entry takes."""
-    if item is None or item is Ellipsis or isinstance(item, (bool, np.bool_)):
-        return 0
-    if _is_advanced(item):
-        array = _as_index_array(item)
-        return array.ndim if array.dtype == bool else 1
-    return 1
-
-
-def _check(item: Any, size: int, dim: int) -> Any:
-    """Return an index entry for NumPy; IndexError or ValueError in PyTorch's words."""
-    if isinstance(item, slice):
-        parts = [None if p is None else int(p) for p in (item.start, item.stop, item.step)]
-        if parts[2] is not None and parts[2] <= 0:
-            raise ValueError("step must be greater than zero")
-        return slice(*parts)
-    if item is None or item is Ellipsis:
+def _entry(item: Any, tensors_only: bool) -> Any:
+    """Return an entry that is no plain one as an array, or as the Python number that an array of no dimension stands for."""
+    if isinstance(item, Tensor):
+        array = item._a
+    elif isinstance(item, (list, tuple, range)):
+        array = np.asarray(item) if len(item) else np.zeros(0, np.int64)
+    elif isinstance(item, (np.ndarray, np.generic)):
+        array = np.asarray(item)
+    else:
         return item
+    if array.dtype not in _INDEX_TYPES:
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if array.dtype == np.uint8:
+        array = array.astype(bool)
+    return array if array.ndim or tensors_only else array.item()
+
+
+def _slice(item: slice) -> slice:
+    parts = [None if p is None else operator_index(p) for p in (item.start, item.stop, item.step)]
+    if parts[2] is not None and parts[2] <= 0:
+        raise ValueError("step must be greater than zero")
+    return slice(*parts)
+
+
+def _position(item: Any, size: int, dim: int) -> int:
     try:
-        position = item.__index__()
-    except (AttributeError, TypeError):
-        raise IndexError(
+        position = operator_index(item)
+    except TypeError:
+        error = TypeError if isinstance(item, str) else IndexError
+        raise error(
             "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
             f"(got {type(item).__name__})"
         ) from None
@@ -187,11 +187,11 @@ def _check(item: Any, size: int, dim: int) -> Any:
     return position
 
 
-def _without_dimension(item: Any) -> Any:
-    """Return an integer or bool tensor with no dimension as the Python number that it stands for."""
-    if not isinstance(item, Tensor) or item._a.ndim or item._a.dtype.kind not in "biu":
-        return item
-    return bool(item._a) if item._a.dtype in (bool, np.uint8) else item._a.item()
+def _width(item: Any) -> int:
+    """Return how many dimensions an index entry takes."""
+    if item is None or item is Ellipsis or type(item) is bool:
+        return 0
+    return item.ndim if hasattr(item, "dtype") and item.dtype == bool else 1
 
 
 def split_index(
@@ -202,46 +202,43 @@ def split_index(
     PyTorch applies ints, slices and None before the index tensors; the advanced part then has only arrays and `:`. An
     integer tensor with no dimension is an int, except in `index_put` (`tensors_only`).
     """
-    items = _listed(index)
-    if not tensors_only:
-        items = [_without_dimension(item) for item in items]
-    ellipses = sum(item is Ellipsis for item in items)
-    if ellipses > 1:
+    items = [item if type(item) in _PLAIN else _entry(item, tensors_only) for item in _listed(index)]
+    dots = [k for k, item in enumerate(items) if item is Ellipsis]
+    if len(dots) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
-    used = sum(_width(item) for item in items)
-    if used > len(shape):
+    missing = len(shape) - sum([_width(item) for item in items])
+    if missing < 0:
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
-    if not ellipses:
-        items.append(Ellipsis)
-    k = next(i for i, item in enumerate(items) if item is Ellipsis)
-    items[k : k + 1] = [slice(None)] * (len(shape) - used)
     basic: list[Any] = []
     advanced: list[Any] = []
     dim = 0
     for item in items:
-        if _is_advanced(item):
-            array = _as_index_array(item)
-            if isinstance(item, (bool, np.bool_)):
-                basic.append(None)
-                advanced.append(np.asarray([bool(item)]))
-                continue
-            width = array.ndim if array.dtype == bool else 1
-            _check_array(array, shape, dim, width)
-            basic += [slice(None)] * width
-            advanced.append(array)
+        if item is Ellipsis:
+            basic += [_ALL] * missing
+            advanced += [_ALL] * missing
+            dim += missing
+        elif item is None or type(item) is bool:
+            basic.append(None)
+            advanced.append(_ALL if item is None else np.asarray([item]))
+        elif type(item) is slice:
+            basic.append(_slice(item))
+            advanced.append(_ALL)
+            dim += 1
+        elif hasattr(item, "dtype"):
+            _check_array(item, shape, dim)
+            width = _width(item)
+            basic += [_ALL] * width
+            advanced.append(item)
             dim += width
         else:
-            checked = _check(item, shape[dim] if dim < len(shape) else 0, dim)
-            basic.append(checked)
-            if not isinstance(checked, int):
-                advanced.append(slice(None))
-            dim += checked is not None
-    if all(isinstance(a, slice) for a in advanced):
+            basic.append(_position(item, shape[dim], dim))
+            dim += 1
+    if all([type(a) is slice for a in advanced]):
         return (*basic, Ellipsis), None
     return (*basic, Ellipsis), tuple(advanced)
 
 
-def _check_array(array: Any, shape: tuple[int, ...], dim: int, width: int) -> None:
+def _check_array(array: Any, shape: tuple[int, ...], dim: int) -> None:
     if array.dtype == bool:
         for k, n in enumerate(array.shape):
             if n != shape[dim + k]:
@@ -257,7 +254,7 @@ def _check_array(array: Any, shape: tuple[int, ...], dim: int, width: int) -> No
 
 
 def _is_whole(basic: tuple[Any, ...]) -> bool:
-    return all((isinstance(b, slice) and b == slice(None)) or b is Ellipsis for b in basic)
+    return all([b is Ellipsis or (type(b) is slice and b == _ALL) for b in basic])
 
 
 def _pick(input: Tensor, basic: tuple[Any, ...]) -> Tensor:
@@ -268,7 +265,7 @@ def getitem(input: Tensor, index: Any) -> Tensor:
     """Return input[index]: a view for ints, slices, None and `...`, a copy where an index is a tensor or a list."""
     if type(index) is int and 0 <= index < (input._a.shape or (0,))[0]:
         return traced.slice(input, (index, Ellipsis))
-    if not input._a.ndim and index not in ((), Ellipsis, None) and type(index) is int:
+    if type(index) is int and not input._a.ndim:
         raise IndexError(
             "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a 0-dim "
             "tensor to a number"
@@ -285,28 +282,36 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
     check_inplace(input)
     target = input if advanced is not None and _is_whole(basic) else traced.slice(input, basic)
     if not isinstance(value, Tensor):
+        if advanced is None and input._a.dtype.itemsize > 2:
+            fill_(target, as_number(value))
+            return
         narrow = input._a.dtype.itemsize == 2
         value = wrap(backend_of(input._a).namespace.asarray(number_as(as_number(value), input._a.dtype, narrow)))
     if advanced is None:
         copy_(target, _without_leading_ones(value, target._a.ndim))
         return
-    _check_types(input, value)
     before = before_write(target)
+    value = _as_written(input, value, advanced)
     store(target, _put_values(before, value, frozen(advanced, input, value), False))
 
 
-def _check_types(input: Tensor, values: Tensor) -> None:
-    if values._a.dtype != input._a.dtype:
-        raise RuntimeError(
-            f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination and "
-            f"{type_label(values._a.dtype)} for the source."
-        )
+def _as_written(input: Tensor, values: Tensor, index: tuple[Any, ...]) -> Tensor:
+    """Return the values to write: they have the input's type, except for one number to be written where a mask holds."""
+    if values._a.dtype == input._a.dtype:
+        return values
+    masks = [i for i in index if not isinstance(i, slice)]
+    if values._a.size == 1 and len(masks) == 1 and masks[0].dtype == bool:
+        return one_value("masked_fill", input, reshape(values, ()))
+    raise RuntimeError(
+        f"Index put requires the source and destination dtypes match, got {type_label(input._a.dtype)} for the destination "
+        f"and {type_label(values._a.dtype)} for the source."
+    )
 
 
 def _put_values(input: Tensor, values: Tensor, index: tuple[Any, ...], accumulate: bool) -> Tensor:
     try:
         return _index_put(input, values, index, accumulate)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: of several dimensions, for a mask
         wanted = list(input._a[index].shape)
         raise RuntimeError(
             f"shape mismatch: value tensor of shape {list(values._a.shape)} cannot be broadcast to indexing result of shape "
@@ -340,11 +345,13 @@ def index_put(input: Tensor, indices: Sequence[Tensor | None], values: Tensor, a
     """Return a copy with `values` written at (or, with `accumulate`, added to) the positions that `indices` give."""
     expect_tensor(input, "index_put")
     expect_tensor(values, "index_put", "values")
+    if isinstance(indices, Tensor):
+        raise TypeError("index_put(): argument 'indices' must be tuple of Tensors, not Tensor")
     items = [slice(None) if i is None else i for i in indices]
     basic, advanced = split_index(input._a.shape, tuple(items), tensors_only=True)
     if advanced is None:
         raise IndexError("index_put(): expected at least one index tensor")
-    _check_types(input, values)
+    values = _as_written(input, values, advanced)
     return _put_values(_pick(input, basic), values, frozen(advanced, input, values), accumulate)
 
 
@@ -420,7 +427,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """Return `input` with `value`, a number or a 0-d tensor, where the mask holds."""
     _mask("masked_fill", mask)
     filler = one_value("masked_fill", input, value)
-    return traced.select_by(mask, filler, input if input._a.flags.c_contiguous else traced.clone(input, True))
+    try:
+        return traced.select_by(mask, filler, input if input._a.flags.c_contiguous else traced.clone(input, True))
+    except ValueError:
+        common_shape(input._a.shape, mask._a.shape)  # says what does not fit
+        raise
 
 
 def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:

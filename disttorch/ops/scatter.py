@@ -9,6 +9,7 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of, kernels_of
 from disttorch.core.dtypes import from_numpy_dtype, iinfo, number_as
+from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.index import common_shape, frozen, lifted, one_value, with_same_out
 from disttorch.ops.registry import traced
@@ -23,6 +24,8 @@ METHODS = " ".join(__all__)
 INPLACE = """
     index_add index_copy index_fill index_reduce put scatter scatter_add scatter_reduce
 """
+
+_POSITIONS = frozenset((np.dtype(np.int32), np.dtype(np.int64)))
 
 # -- the operators ------------------------------------------------------------------------------------------------
 
@@ -143,7 +146,7 @@ def _along(function: str, input: Tensor, dim: int, index: Tensor, *others: Any) 
     shape = input._a.shape or (1,)
     if not a.size:
         return d, a.astype(np.int64)
-    if a.dtype.name not in ("int64", "int32"):
+    if a.dtype not in _POSITIONS:
         raise RuntimeError(f"{function}(): Expected dtype int32/int64 for index, but got {index.dtype!r}")
     if a.ndim != len(shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
@@ -163,16 +166,16 @@ def _check_bounds(a: Any, size: int, dim: int, error: type[Exception], least: in
         raise error(f"index {worst} is out of bounds for dimension {dim} with size {size}")
 
 
-def _source(function: str, input: Tensor, src: Tensor, index: Any) -> Tensor:
+def _source(input: Tensor, src: Tensor, index: Any) -> Tensor:
     """Return the source of a scatter; RuntimeError where its type or its shape does not fit."""
-    expect_tensor(src, function, "src")
     if src._a.dtype != input._a.dtype:
         raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
-    src = lifted(src)
+    given, src = src._a.ndim, lifted(src)
     if not index.size:
         return src
     if src._a.ndim != index.ndim:
-        raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
+        error = IndexError if 0 < given < index.ndim else RuntimeError
+        raise error("Index tensor must have the same number of dimensions as src tensor")
     if any(n > m for n, m in zip(index.shape, src._a.shape)):
         raise RuntimeError(
             f"Expected index {list(index.shape)} to be no larger than src {list(src._a.shape)} in every dimension"
@@ -203,7 +206,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         )
     d = wrap_dim(dim, input._a.ndim)
     size = input._a.shape[d] if input._a.ndim else 1
-    indices = wrap(indices._a + (indices._a < 0) * size)
+    indices = wrap(indices._a % size) if size else indices  # as PyTorch does, any integer stands for a position
     source, index = [_spread_around(x, d, other) for x, other in ((input, indices), (indices, input))]
     return gather(source, d, index)
 
@@ -232,7 +235,7 @@ def scatter(
     if reduce is not None and reduce not in _REDUCE_NAMES:
         raise RuntimeError("reduce argument must be either add or multiply.")
     if isinstance(given, Tensor) and (given._a.ndim or src is not None):
-        given = _source("scatter", input, given, a)
+        given = _source(input, given, a)
     else:
         number = given.item() if isinstance(given, Tensor) else given
         given = wrap(backend_of(input._a).namespace.asarray(number_as(number, input._a.dtype)))
@@ -245,8 +248,9 @@ def scatter(
 @with_out
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """Return a copy with src[i][j] added to out[index[i][j]][j] (for dim 0)."""
+    expect_tensor(src, "scatter_add", "src")
     d, a = _along("scatter_add", input, dim, index, src)
-    added = _scatter_add(lifted(input), _source("scatter_add", input, src, a), d, a)
+    added = _scatter_add(lifted(input), _source(input, src, a), d, a)
     return added if input._a.ndim else reshape(added, ())
 
 
@@ -258,12 +262,13 @@ def scatter_reduce(
 
     `reduce` is "sum", "prod", "mean", "amax" or "amin"; with `include_self` the elements of `input` take part.
     """
+    expect_tensor(src, "scatter_reduce", "src")
     if reduce not in ("sum", "prod", "mean", "amax", "amin"):
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
     d, a = _along("scatter", input, dim, index, src)
     if not a.size:
         return traced.clone(input, False)
-    values = _cropped(_source("scatter_reduce", input, src, a), a.shape)
+    values = _cropped(_source(input, src, a), a.shape)
     return _reduced(input, values, _places(a, d), reduce, include_self)
 
 
@@ -273,6 +278,7 @@ def _cropped(src: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def _reduced(input: Tensor, values: Tensor, index: Any, reduce: str, include_self: bool) -> Tensor:
     """Combine `values` into input[index], with what is there or without."""
+    not_for(f"scatter_reduce {reduce}", input._a, {"amin": "c", "amax": "c", "mean": "b"}.get(reduce, ""))
     start = lifted(input)
     if not include_self:
         start = traced.index_put(start, wrap(_neutral(start._a, reduce)), index, False)
@@ -314,36 +320,56 @@ def _neutral(like: Any, reduce: str) -> Any:
 # -- along a dimension: a list of positions -----------------------------------------------------------------------
 
 
-def _listed(function: str, input: Tensor, dim: int, index: Tensor, *others: Any, error: Any = RuntimeError) -> Any:
+_LIST_ERRORS: dict[
+    str, Any
+] = {  # for a type that is no index, several dimensions, a position that is none, another shape
+    "index_select": (RuntimeError, IndexError, IndexError, None),
+    "index_add": (RuntimeError, IndexError, RuntimeError, RuntimeError),
+    "index_copy": (RuntimeError, IndexError, IndexError, RuntimeError),
+    "index_fill": (IndexError, RuntimeError, IndexError, None),
+    "index_reduce": (RuntimeError, IndexError, IndexError, RuntimeError),
+}
+
+
+def _listed(function: str, input: Tensor, dim: int, index: Tensor, *others: Any) -> tuple[int, Any]:
     """Return the dimension and the index array for lists of positions; raise for an index that is none."""
     expect_tensor(input, function)
     expect_tensor(index, function, "index")
+    of_type, of_dimensions, of_bounds, _ = _LIST_ERRORS[function]
     d = wrap_dim(dim, input._a.ndim)
     if index._a.ndim > 1:
-        raise IndexError(f"{function}(): Index is supposed to be a vector, but got {index._a.ndim} dimensions")
-    if index._a.dtype.name not in ("int64", "int32"):
-        raise error(f"{function}(): Expected dtype int32/int64 for index but got {index.dtype!r}")
+        raise of_dimensions(f"{function}(): Index is supposed to be a vector, but got {index._a.ndim} dimensions")
+    long_only = function in ("index_copy", "index_fill")
+    if index._a.dtype not in _POSITIONS or (long_only and index._a.dtype != np.int64):
+        raise of_type(f"{function}(): Expected dtype {'int64' if long_only else 'int32/int64'} for index but got "
+                      f"{index.dtype!r}")  # fmt: skip
     a = index._a.reshape(-1)
-    least = -(input._a.shape or (1,))[d] if function in ("index_fill", "index_copy") else 0
-    _check_bounds(a, (input._a.shape or (1,))[d], d, IndexError, least)
+    size = (input._a.shape or (1,))[d]
+    _check_bounds(a, size, d, of_bounds, -size if function == "index_fill" else 0)
     return d, frozen((a,), input, *others)[0]
 
 
-def _rows(function: str, input: Tensor, d: int, a: Any, source: Tensor, error: type[Exception]) -> Tensor:
+def _rows(function: str, input: Tensor, d: int, a: Any, source: Tensor) -> Tensor:
     """Return the source of a write of `a.size` positions of dimension `d`; raise where its type or shape does not fit."""
-    expect_tensor(source, function, "source")
     if source._a.dtype != input._a.dtype:
         raise RuntimeError(
             f"{function}_(): self and source expected to have the same dtype, but got (self) {input.dtype!r} and (source) "
             f"{source.dtype!r}"
         )
     have, want = source._a.shape, input._a.shape
+    of_shape = _LIST_ERRORS[function][-1]
+    if function == "index_copy" and have and want and len(have) != len(want):
+        raise IndexError(
+            f"index_copy_(): When source and destination are not scalars, their dimensionality must match: {len(have)}, "
+            f"{len(want)}"
+        )
     if a.size != (have[d] if d < len(have) else 1):
+        error = IndexError if function == "index_copy" else of_shape
         raise error(
             f"{function}_(): Number of indices ({a.size}) should be equal to source.size(dim) of shape {list(have)}"
         )
     if (have[:d] + have[d + 1 :] != want[:d] + want[d + 1 :]) or (len(have) != len(want) and have and want):
-        raise error(
+        raise of_shape(
             f"source tensor shape must match self tensor shape, excluding the specified dimension. Got self.shape = "
             f"{list(want)} source.shape = {list(have)}"
         )
@@ -359,24 +385,24 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """Return the positions of `dim` that `index` lists."""
     d, a = _listed("index_select", input, dim, index)
     if not input._a.ndim and a.size != 1:
-        raise IndexError(f"index_select(): Index to scalar can have only 1 value, got {a.size} value(s)")
+        raise RuntimeError(f"index_select(): Index to scalar can have only 1 value, got {a.size} value(s)")
     return traced.index(input, _at(d, a)) if input._a.ndim else traced.clone(input, False)
 
 
 @with_out
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: complex = 1) -> Tensor:
     """Return a copy with alpha * source[k] added at position index[k] of `dim`."""
-    d, a = _listed("index_add", input, dim, index, source)
-    rows = _rows("index_add", input, d, a, source, RuntimeError)
-    scaled_rows = rows if alpha == 1 else traced.cast(rows * alpha, rows._a.dtype)
+    d, a = _listed("index_add", input, dim, index, expect_tensor(source, "index_add", "source"))
+    rows = _rows("index_add", input, d, a, source)
+    scaled_rows = rows if alpha == 1 else rows * number_as(alpha, rows._a.dtype).item()
     return reshape(traced.index_put(lifted(input), scaled_rows, _at(d, a), True), input._a.shape)
 
 
 @with_out
 def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     """Return a copy with source[k] at position index[k] of `dim`."""
-    d, a = _listed("index_copy", input, dim, index, source)
-    rows = _rows("index_copy", input, d, a, source, IndexError)
+    d, a = _listed("index_copy", input, dim, index, expect_tensor(source, "index_copy", "source"))
+    rows = _rows("index_copy", input, d, a, source)
     return reshape(traced.index_put(lifted(input), rows, _at(d, a), False), input._a.shape)
 
 
@@ -387,14 +413,14 @@ def index_reduce(
     """Return a copy with source[k] combined into position index[k] of `dim`, by "prod", "mean", "amax" or "amin"."""
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce(): reduce argument must be either prod, mean, amax or amin, got {reduce}.")
-    d, a = _listed("index_reduce", input, dim, index, source)
-    rows = _rows("index_reduce", input, d, a, source, RuntimeError)
+    d, a = _listed("index_reduce", input, dim, index, expect_tensor(source, "index_reduce", "source"))
+    rows = _rows("index_reduce", input, d, a, source)
     return _reduced(input, rows, _at(d, a), reduce, include_self)
 
 
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
     """Return a copy with `value`, a number or a 0-d tensor, at the positions of `dim` that `index` lists."""
-    d, a = _listed("index_fill", input, dim, index, error=IndexError)
+    d, a = _listed("index_fill", input, dim, index)
     filler = one_value("index_fill_", input, value)
     once = backend_of(a).namespace.unique(a)  # or the derivative would count a position several times
     return reshape(traced.index_put(lifted(input), filler, _at(d, once), False), input._a.shape)
@@ -406,9 +432,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
 def _flat_positions(function: str, input: Tensor, index: Tensor, *others: Any) -> Any:
     expect_tensor(index, function, "index")
     if index._a.dtype != np.int64:
-        raise (IndexError if function == "take" else RuntimeError)(
-            f"{function}(): Expected a long tensor for index, but got {index.dtype!r}"
-        )
+        raise RuntimeError(f"{function}(): Expected a long tensor for index, but got {index.dtype!r}")
     size = input._a.size
     if not size and index._a.size:
         raise IndexError(f"{function}(): tried to take from an empty tensor")
@@ -434,7 +458,7 @@ def put(input: Tensor, index: Tensor, source: Tensor, accumulate: bool = False) 
             f"put_(): self and source expected to have the same dtype: {input.dtype!r}, {source.dtype!r}"
         )
     if source._a.size != index._a.size:
-        raise RuntimeError(
+        raise IndexError(
             f"put_(): Expected source and index to have the same number of elements, but got {source._a.size} and "
             f"{index._a.size}"
         )

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.autograd.tensor import Tensor
+from disttorch.backends import backend_of
 from disttorch.core import dtypes
 from disttorch.ops import fourier
 from disttorch.ops.creation import DeviceLike, finish
@@ -101,23 +102,24 @@ def kaiser_window(window_length: int, periodic: bool = True, beta: float = 12.0,
 # -- short-time Fourier transforms --------------------------------------------------------------------------------
 
 
-def _frame_positions(n_frames: int, n_fft: int, hop: int) -> Any:
-    """Return for each frame the positions of its samples, [n_frames, n_fft]."""
-    return np.arange(n_frames)[:, None] * hop + np.arange(n_fft)
+def _frame_positions(like: Any, n_frames: int, n_fft: int, hop: int) -> Any:
+    """Return for each frame the positions of its samples, [n_frames, n_fft], as an array where `like` is."""
+    xp = backend_of(like).namespace
+    return xp.arange(n_frames)[:, None] * hop + xp.arange(n_fft)
 
 
 def _positions_before_padding(positions: Any, pad: int, size: int, mode: str) -> Any:
     """Return which of `size` samples stands at each position of the signal padded by `pad` on both sides."""
     at = positions - pad
     if mode == "replicate":
-        return np.clip(at, 0, size - 1)
+        return at.clip(0, size - 1)
     if mode == "reflect":
         if pad >= size:
             raise RuntimeError(
                 "Padding size should be less than the corresponding input dimension, but got: padding "
                 f"({pad}, {pad}) of a signal of {size} samples"
             )
-        return size - 1 - np.abs(size - 1 - np.abs(at))
+        return size - 1 - abs(size - 1 - abs(at))
     if mode == "circular":
         if pad > size:
             raise RuntimeError(f"Padding value causes wrapping around more than once: {pad} for {size} samples")
@@ -133,11 +135,12 @@ def _padded(signal: Tensor, left: int, right: int) -> Tensor:
     return traced.view_scatter(zeros, signal, chain)
 
 
-def _in_the_middle(window: Tensor | None, like: Any, win_length: int, n_fft: int) -> Tensor | None:
-    """Return the window with zeros on both sides up to `n_fft`; None for one that is 1 everywhere."""
+def _weights(input: Tensor, window: Tensor | None, win_length: int, n_fft: int) -> Tensor:
+    """Return the window, ones unless given, with zeros on both sides up to `n_fft`."""
+    if window is None:
+        window = traced.constant(input, np.ones(win_length, input._a.real.dtype))
     if win_length == n_fft:
         return window
-    window = wrap(np.ones(win_length, like.dtype)) if window is None else window
     left = (n_fft - win_length) // 2
     return _padded(window, left, n_fft - win_length - left)
 
@@ -175,40 +178,43 @@ def stft(
     Frame t has the samples from t * hop_length on (n_fft // 4 by default), times the window; with `center` it has that
     sample in its middle. `onesided`, the default for real signals, leaves out what follows from the rest.
     """
-    expect_tensor(input, "stft")
-    is_complex = any(x is not None and x._a.dtype.kind == "c" for x in (input, window))
+    is_complex = any(x is not None and x._a.dtype.kind == "c" for x in (expect_tensor(input, "stft"), window))
     if center and align_to_window is not None:
         raise RuntimeError("stft align_to_window should only be set when center = false")
     if return_complex is None and not is_complex:
         raise RuntimeError(
             "stft requires the return_complex parameter be given for real inputs; give return_complex=True"
         )
-    if input._a.dtype.kind in "biu":
-        raise RuntimeError(f"stft expected a tensor of floating point or complex values, got {input.dtype!r}")
-    if input._a.ndim not in (1, 2):
-        raise RuntimeError(f"stft expected a 1D or 2D tensor, got shape {list(input._a.shape)}")
     if onesided and is_complex:
         raise RuntimeError("Cannot have onesided output if window or input is complex")
     half = not is_complex if onesided is None else onesided
     pad = n_fft // 2 if center else 0
-    if n_fft <= 0 or n_fft > input._a.shape[-1] + 2 * pad:
-        raise RuntimeError(f"stft expected 0 < n_fft <= {input._a.shape[-1] + 2 * pad}, but got n_fft={n_fft}")
+    _check_signal(input, n_fft, pad)
     hop, length = _lengths("stft", n_fft, hop_length, win_length, window)
     if align_to_window:
         pad = (n_fft - length) // 2
     frames = _frames(input, n_fft, hop, pad, pad_mode)
-    weights = _in_the_middle(window, input._a.real, length, n_fft)
-    if weights is not None:
-        frames = traced.mul(frames, weights)
+    if window is not None or length < n_fft:
+        frames = traced.mul(frames, _weights(input, window, length, n_fft))
     transform = fourier.rfft if half else fourier.fft
     found = transpose(transform(frames, norm="ortho" if normalized else None), -2, -1)
     return stack([found.real, found.imag], -1) if return_complex is False else found
 
 
+def _check_signal(input: Tensor, n_fft: int, pad: int) -> None:
+    if input._a.dtype.kind in "biu":
+        raise RuntimeError(f"stft expected a tensor of floating point or complex values, got {input.dtype!r}")
+    if input._a.ndim not in (1, 2):
+        raise RuntimeError(f"stft expected a 1D or 2D tensor, got shape {list(input._a.shape)}")
+    size = input._a.shape[-1] + 2 * pad
+    if not 0 < n_fft <= size:
+        raise RuntimeError(f"stft expected 0 < n_fft <= {size}, but got n_fft={n_fft}")
+
+
 def _frames(signal: Tensor, n_fft: int, hop: int, pad: int, mode: str) -> Tensor:
     """Return overlapping frames of the padded signal, [..., n_frames, n_fft]."""
     n = signal._a.shape[-1]
-    positions = _frame_positions(1 + (n + 2 * pad - n_fft) // hop, n_fft, hop)
+    positions = _frame_positions(signal._a, 1 + (n + 2 * pad - n_fft) // hop, n_fft, hop)
     if mode == "constant":
         signal = _padded(signal, pad, pad)
     else:
@@ -248,9 +254,7 @@ def istft(
         frames = fourier.ifft(spectra, norm=norm)
     else:
         frames = fourier.irfft(narrow(spectra, -1, 0, n_fft // 2 + 1), n_fft, norm=norm)
-    weights = _in_the_middle(window, input._a.real, win_length, n_fft)
-    if weights is None:
-        weights = wrap(np.ones(n_fft, input._a.real.dtype))
+    weights = _weights(input, window, win_length, n_fft)
     signal = _added(traced.mul(frames, weights), hop)
     squares = expand(traced.mul(weights, weights), (1, *frames._a.shape[-2:]))
     signal = _divided(signal, _added(squares, hop), n_fft // 2 if center else 0, center, length)
@@ -280,7 +284,7 @@ def _added(frames: Tensor, hop: int) -> Tensor:
     """Return the signals [B, L] that frames [B, n_frames, n_fft] overlap to."""
     batch, n_frames, n_fft = frames._a.shape
     signal = traced.zeros_from(frames, (batch, n_fft + hop * (n_frames - 1)))
-    return traced.index_put(signal, frames, (slice(None), _frame_positions(n_frames, n_fft, hop)), True)
+    return traced.index_put(signal, frames, (slice(None), _frame_positions(frames._a, n_frames, n_fft, hop)), True)
 
 
 def _divided(signal: Tensor, envelope: Tensor, start: int, center: bool, length: int | None) -> Tensor:
@@ -289,7 +293,7 @@ def _divided(signal: Tensor, envelope: Tensor, start: int, center: bool, length:
     end = (total - start if center else total) if length is None else start + length
     part = (slice(None), slice(start, end))
     signal, envelope = traced.slice(signal, part), traced.slice(envelope, part)
-    if envelope._a.size and np.abs(envelope._a).min() < 1e-11:
+    if envelope._a.size and abs(envelope._a).min() < 1e-11:
         raise RuntimeError("istft: window overlap add min: 1; the windows leave gaps, so the signal cannot be restored")
     signal = traced.true_divide(signal, envelope)
     if end <= total:
