@@ -27,7 +27,7 @@ def new_tensor(d: dtypes.dtype, args: tuple[Any, ...], device: Any = None, cls: 
     """
     if device is not None and device_class(device).type != "cpu":
         raise RuntimeError(f"legacy constructor expects device type: cpu but device type: {device} was passed")
-    first = args[0] if args else 0
+    first: Any = args[0] if args else 0
     if isinstance(first, Tensor) and len(args) == 1 and first._a.ndim:
         return _same_memory(first, d, cls)
     if isinstance(first, Size) and len(args) == 1:

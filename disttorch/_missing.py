@@ -65,7 +65,7 @@ class MissingNameError(AttributeError):
         self.namespace = namespace
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {advice(self.namespace, self.name)}"
+        return f"{self.args[0]}: {advice(self.namespace, str(self.name))}"
 
     def __reduce__(self) -> Any:
         return AttributeError, (str(self),)
@@ -93,23 +93,24 @@ def nearest(namespace: str, name: str) -> str | None:
     """Return the full name of what comes nearest: the name elsewhere, a similar one here, a similar one elsewhere."""
     import difflib
 
-    elsewhere = [other for other in ("disttorch.Tensor", *_NAMESPACES) if other != namespace]
+    elsewhere = [other for other in (*_NAMESPACES, "disttorch.Tensor") if other != namespace]
     for other in elsewhere:
-        if name in _names(other):
+        if any(name in names for names in _names(other)):
             return f"{_shown(other)}.{name}"
     for place in (namespace, *elsewhere):
-        similar = difflib.get_close_matches(name, _names(place), 1, 0.7)
-        if similar:
-            return f"{_shown(place)}.{similar[0]}"
+        for names in _names(place):
+            similar = difflib.get_close_matches(name, names, 1, 0.7)
+            if similar:
+                return f"{_shown(place)}.{similar[0]}"
     return None
 
 
-def _names(namespace: str) -> list[str]:
-    if namespace == "disttorch.Tensor":
-        found = sys.modules["disttorch"].Tensor
-    else:
-        found = sys.modules.get(namespace)
-    return [n for n in dir(found) if not n.startswith("_") and hasattr(found, n)] if found is not None else []
+def _names(namespace: str) -> tuple[list[str], list[str]]:
+    """Return the public names of a namespace, and those of its modules."""
+    found = sys.modules["disttorch"].Tensor if namespace == "disttorch.Tensor" else sys.modules.get(namespace)
+    names = [n for n in dir(found) if not n.startswith("_") and hasattr(found, n)] if found is not None else []
+    modules = [n for n in names if isinstance(getattr(found, n), ModuleType)]
+    return [n for n in names if n not in modules], modules
 
 
 def _shown(namespace: str) -> str:

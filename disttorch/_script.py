@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_file(path: str) -> None:
     """Run a file as `python path` does: as the module `__main__`, with its folder first on the search path."""
-    full = os.path.abspath(path)
+    full = os.path.join(os.getcwd(), path)
     if os.path.isdir(path) or (not path.endswith(".py") and _is_zip(path)):
         _drop_own_folder()
         runpy.run_path(path, run_name="__main__")

@@ -99,17 +99,8 @@ def _slopes(
         return [zeros_like(x) for x in xs]
     outputs, given = zip(*pairs)
     with enable_grad():
-        return list(
-            engine.grad(
-                outputs,
-                xs,
-                given,
-                retain_graph=True,
-                create_graph=create_graph,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
+        found = engine.grad(outputs, xs, given, retain_graph=True, create_graph=create_graph, allow_unused=True)
+    return [zeros_like(x) if g is None else g for g, x in zip(found, xs)]
 
 
 def _chosen(args: tuple[Any, ...], argnums: Any) -> tuple[Any, list[int]]:

@@ -49,7 +49,7 @@ def vmap(
         for i in range(size):
             if randomness == "same":
                 set_rng_state(start)
-            given = [x if d is None else x[(*[slice(None)] * d, i)] for x, d in zip(leaves, dims)]
+            given = [x if d is None else x[(slice(None),) * d + (i,)] for x, d in zip(leaves, dims)]
             results.append(func(*tree_unflatten(given, spec), **kwargs))
             if randomness == "error" and not bool((get_rng_state() == before).all()):
                 raise RuntimeError(

@@ -11,7 +11,7 @@ __all__ = ["TreeSpec", "tree_flatten", "tree_leaves", "tree_map", "tree_unflatte
 class TreeSpec(NamedTuple):
     """The shape of a tree: the container's class (None for a leaf), what it needs besides, and its children's shapes."""
 
-    kind: type | None
+    kind: Any
     context: Any
     children: tuple[TreeSpec, ...]
 
