@@ -105,6 +105,40 @@ from disttorch.version import __version__
 from disttorch.serialization import load, save
 from disttorch import distributed, fft, linalg, masked, nn, optim, signal, special, utils
 
+# What `torch` itself has of `nn.functional`, where both are the same function or take the same arguments.
+from disttorch.nn.functional import (
+    adaptive_avg_pool1d,
+    adaptive_max_pool1d,
+    alpha_dropout,
+    avg_pool1d,
+    bilinear,
+    celu,
+    channel_shuffle,
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    cosine_similarity,
+    feature_alpha_dropout,
+    group_norm,
+    hardshrink,
+    layer_norm,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    pairwise_distance,
+    pdist,
+    pixel_shuffle,
+    pixel_unshuffle,
+    prelu,
+    rms_norm,
+    rrelu,
+    selu,
+    threshold,
+)
+
 float = float32
 double = float64
 half = float16

@@ -20,7 +20,6 @@ from disttorch.ops import (
     MODULES,
     arithmetic,
     convert,
-    creation,
     elementary,
     index,
     linalg,
