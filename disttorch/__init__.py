@@ -61,6 +61,7 @@ from disttorch.ops.diagonals import *
 from disttorch.ops.distance import *
 from disttorch.ops.dropout import alpha_dropout, dropout, feature_alpha_dropout
 from disttorch.ops.elementary import *
+from disttorch.ops.grid import grid_sampler_2d, grid_sampler_3d
 from disttorch.ops.index import *
 from disttorch.ops.join import *
 from disttorch.ops.linalg import *
@@ -109,7 +110,6 @@ from disttorch import distributed, fft, linalg, masked, nn, optim, signal, speci
 from disttorch.nn.functional import (
     adaptive_avg_pool1d,
     adaptive_max_pool1d,
-    alpha_dropout,
     avg_pool1d,
     bilinear,
     celu,
@@ -121,7 +121,6 @@ from disttorch.nn.functional import (
     conv_transpose2d,
     conv_transpose3d,
     cosine_similarity,
-    feature_alpha_dropout,
     group_norm,
     hardshrink,
     layer_norm,
