@@ -10,6 +10,7 @@ from math import sqrt
 
 import numpy as np
 
+from disttorch.backends import _optimizer
 from disttorch.backends.numpy._compiled import compiled, is_float
 
 
@@ -40,15 +41,7 @@ def sgd(
         fresh = 1 - dampening
         compiled("optimizer").sgd_momentum(*arrays, lr, momentum, fresh, weight_decay, nesterov, sign)
         return
-    grad = _directed(param, grad, weight_decay, maximize)
-    if momentum_buffer is not None and momentum != 0:
-        if first:
-            momentum_buffer[...] = grad
-        else:
-            momentum_buffer *= _scalar(param, momentum)
-            momentum_buffer += _scalar(param, 1 - dampening) * grad
-        grad = grad + _scalar(param, momentum) * momentum_buffer if nesterov else momentum_buffer
-    param -= _scalar(param, lr) * grad
+    _optimizer.sgd(np, param, grad, momentum_buffer, lr, momentum, dampening, weight_decay, nesterov, maximize, first)
 
 
 def adam(
@@ -81,22 +74,22 @@ def adam(
             arrays.pop()
         update(*arrays, rate, beta1, beta2, root, eps, decay, keep, sign)
         return
-    if decoupled:
-        grad = _directed(param, grad, 0.0, maximize)
-        param *= _scalar(param, 1 - lr * weight_decay)
-    else:
-        grad = _directed(param, grad, weight_decay, maximize)
-    exp_avg += _scalar(param, 1 - beta1) * (grad - exp_avg)
-    exp_avg_sq *= _scalar(param, beta2)
-    exp_avg_sq += _scalar(param, 1 - beta2) * grad * grad
-    second = exp_avg_sq
-    if max_exp_avg_sq is not None:
-        np.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
-        second = max_exp_avg_sq
-    denominator = np.sqrt(second)
-    denominator /= _scalar(param, root)
-    denominator += _scalar(param, eps)
-    param -= _scalar(param, rate) * (exp_avg / denominator)
+    _optimizer.adam(
+        np,
+        param,
+        grad,
+        exp_avg,
+        exp_avg_sq,
+        max_exp_avg_sq,
+        step,
+        lr,
+        beta1,
+        beta2,
+        eps,
+        weight_decay,
+        decoupled,
+        maximize,
+    )
 
 
 def rmsprop(
@@ -124,35 +117,21 @@ def rmsprop(
         sign = -1.0 if maximize else 1.0
         compiled("optimizer").rmsprop(*arrays, lr, alpha, eps, weight_decay, momentum, sign)
         return
-    grad = _directed(param, grad, weight_decay, maximize)
-    square_avg *= _scalar(param, alpha)
-    square_avg += _scalar(param, 1 - alpha) * grad * grad
-    if average is not None:
-        average += _scalar(param, 1 - alpha) * (grad - average)
-        denominator = np.sqrt(square_avg - average * average)
-    else:
-        denominator = np.sqrt(square_avg)
-    denominator += _scalar(param, eps)
-    if buffer is not None:
-        buffer *= _scalar(param, momentum)
-        buffer += grad / denominator
-        param -= _scalar(param, lr) * buffer
-    else:
-        param -= _scalar(param, lr) * (grad / denominator)
-
-
-def _scalar(param: np.ndarray, value: float) -> np.generic:
-    """`value` in the type to compute in: the parameter's, float32 for 16-bit types (which each update rounds to)."""
-    return np.float32(value) if param.dtype.itemsize == 2 else param.dtype.type(value)
-
-
-def _directed(param: np.ndarray, grad: np.ndarray, weight_decay: float, maximize: bool) -> np.ndarray:
-    """The gradient to descend along: negated to maximize, with weight decay added."""
-    if maximize:
-        grad = -grad
-    if weight_decay != 0:
-        grad = grad + _scalar(param, weight_decay) * param
-    return grad
+    _optimizer.rmsprop(
+        np,
+        param,
+        grad,
+        square_avg,
+        grad_avg,
+        momentum_buffer,
+        lr,
+        alpha,
+        eps,
+        weight_decay,
+        momentum,
+        centered,
+        maximize,
+    )
 
 
 def _flat(param: np.ndarray, *others: np.ndarray | None) -> list[np.ndarray] | None:
