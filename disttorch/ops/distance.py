@@ -100,7 +100,7 @@ def norm(
 
 
 def _nuclear_norm(input: Tensor, dim: Dims, keepdim: bool) -> Tensor:
-    from disttorch.ops.factor import svdvals
+    from disttorch.ops.eigen import svdvals
 
     dims = reduced_dims(dim, input._a.ndim)
     if len(dims) != 2:
