@@ -119,9 +119,20 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Sor
     d = _rows_with("kthvalue", input, dim)
     if not 1 <= k <= (input._a.shape[d] if input._a.ndim else 1):
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}")
-    order = _order(input._a, d, False)
-    places = order[(slice(None),) * d + (slice(k - 1, k),)].copy() if input._a.ndim else order
-    return _picked(input, places, d, keepdim)
+    return _picked(input, _nth(input._a, k - 1, d), d, keepdim)
+
+
+_FEW = 16
+
+
+def _nth(a: Any, k: int, dim: int) -> Any:
+    """Return where element k of the order along `dim` is, with size 1 there; of a few elements, in a stable order."""
+    if not a.ndim:
+        return _order(a, dim, False)
+    here = (slice(None),) * dim + (slice(k, k + 1),)
+    if a.shape[dim] <= _FEW:
+        return row_major(_order(a, dim, False)[here])
+    return row_major(backend_of(a).namespace.argpartition(_comparable(a), k, dim)[here])
 
 
 def _middle(xp: Any, rows: Any, dim: int, ignore_nan: bool) -> Any:
@@ -155,12 +166,13 @@ def _median_along(input: Tensor, dim: Any, keepdim: bool, ignore_nan: bool, func
         return _median(input, ignore_nan)
     not_for("median_cpu", input._a, "bc")
     d = _rows_with(function, input, dim)
-    order = _order(input._a, d, False)
     if not input._a.ndim:
-        return _picked(input, order, d, keepdim)
-    xp = backend_of(order).namespace
+        return _picked(input, _order(input._a, d, False), d, keepdim)
+    xp = backend_of(input._a).namespace
     middle = _middle(xp, input._a, d, ignore_nan)
-    return _picked(input, xp.take_along_axis(order, middle, d), d, keepdim)
+    if middle.size and (middle == middle.flat[0]).all():
+        return _picked(input, _nth(input._a, int(middle.flat[0]), d), d, keepdim)
+    return _picked(input, xp.take_along_axis(_order(input._a, d, False), middle, d), d, keepdim)
 
 
 @with_out

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.core import dtypes
 from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
@@ -145,7 +146,8 @@ def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: dt
 
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     """Return how many elements, along `dim` if given, are not zero."""
-    return sum(input != 0, dim)
+    found = backend_of(input._a).namespace.count_nonzero(input._a, axis=reduced_dims(dim, input._a.ndim))
+    return wrap(np.asarray(found, np.int64) if np.isscalar(found) else found)
 
 
 # -- products and log-sum-exp -----------------------------------------------------------------------------------------

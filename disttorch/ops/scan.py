@@ -203,8 +203,6 @@ def _trapezoids(y: Tensor, x: Any, dx: Any, dim: int, function: str) -> tuple[Te
         raise TypeError(f"{function}(): expected x or dx, got both")
     if any(isinstance(v, Tensor) and v._a.dtype == bool for v in (y, x)):
         raise RuntimeError(f"{function}: received a bool input for `x` or `y`, but bool is not supported")
-    if y._a.dtype.kind in "iu":
-        y = y.to(dtypes.get_default_dtype())
     if not y._a.ndim:
         raise IndexError(f"{function}(): expected y to have at least one dimension")
     if not y._a.shape[d]:
@@ -228,6 +226,8 @@ def _widths(y: Tensor, x: Tensor, d: int, function: str) -> Tensor:
 
 def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Any = None, dim: int = -1) -> Tensor:
     """Return the integral of y along `dim` by the trapezoidal rule, at points `x` or `dx` (1) apart."""
+    if x is None and y._a.dtype.kind in "iu":
+        y = y.to(dtypes.get_default_dtype())
     areas, d = _trapezoids(y, x, dx, dim, "trapezoid")
     return sum(areas, d) / 2
 
