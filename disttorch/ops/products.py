@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -41,6 +42,12 @@ def _factor(scale: Any, d: Any, name: str) -> Any:
     return scale
 
 
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    return shape == target or (
+        len(shape) <= len(target) and all([m in (1, n) for m, n in zip(shape[::-1], target[::-1])])
+    )
+
+
 def _weighted(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """Return beta * input + alpha * product in the shape of the product; a beta of 0 hides even NaN in `input`."""
     if input._a.dtype != product._a.dtype:
@@ -48,7 +55,8 @@ def _weighted(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
             f"self and mat2 must have the same dtype, but got {type_label(input._a.dtype)} and {type_label(product._a.dtype)}"
         )
     alpha, beta = _factor(alpha, product._a.dtype, "alpha"), _factor(beta, product._a.dtype, "beta")
-    input = input if input._a.shape == product._a.shape else expand(input, product._a.shape)
+    if not _broadcasts(input._a.shape, product._a.shape):
+        expand(input, product._a.shape)  # raises
     scaled = product if alpha == 1 else product * alpha
     if beta == 0:
         input, beta = traced.where(wrap(np.zeros((), bool)), input, 0), 1
@@ -221,7 +229,7 @@ def einsum(*args: Any) -> Tensor:
     tensors = [expect_tensor(x, "einsum", "operands") for x in operands]
     if not tensors:
         raise RuntimeError("einsum(): must provide at least one operand")
-    labels, output = _subscripts(equation.replace(" ", ""), [x._a.ndim for x in tensors])
+    labels, output = _subscripts(equation.replace(" ", ""), tuple([x._a.ndim for x in tensors]))
     return contract(tensors, labels, output)
 
 
@@ -240,7 +248,8 @@ def _from_lists(args: Sequence[Any]) -> list[Any]:
     return [equation, *args[: len(args) // 2 * 2 : 2]]
 
 
-def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[list[Any]], list[Any]]:
+@lru_cache(maxsize=256)
+def _subscripts(equation: str, ndims: tuple[int, ...]) -> tuple[list[list[Any]], list[Any]]:
     """Return the labels of each operand's dimensions and of the result's; an ellipsis becomes numbers from its end."""
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -361,16 +370,12 @@ def _multiply(pair: Any, needed: set[Any], sizes: dict[Any, int]) -> tuple[Tenso
     stack, summed = [label for label in shared if label in needed], [label for label in shared if label not in needed]
     rows = [label for label in labels_x if label not in shared]
     columns = [label for label in labels_y if label not in shared]
-    left = _arranged(x, labels_x, (stack, rows, summed), sizes)
-    right = _arranged(y, labels_y, (stack, summed, columns), sizes)
-    if not summed:
-        product = left * right
-    elif stack:
-        product = matmul(left, right)
-    else:
-        product = mm(reshape(left, left._a.shape[1:]), reshape(right, right._a.shape[1:]))
+    left = _arranged(x, labels_x, (stack, rows, summed) if stack else (rows, summed), sizes)
+    right = _arranged(y, labels_y, (stack, summed, columns) if stack else (summed, columns), sizes)
+    product = matmul(left, right) if summed else left * right
     result = [*stack, *rows, *columns]
-    return reshape(product, tuple(sizes[label] for label in result)), result
+    shape = tuple([sizes[label] for label in result])
+    return (product if product._a.shape == shape else reshape(product, shape)), result
 
 
 def _in_order(pair: Any, output: list[Any]) -> Any:
@@ -384,8 +389,12 @@ def _in_order(pair: Any, output: list[Any]) -> Any:
 
 
 def _arranged(x: Tensor, labels: list[Any], groups: Any, sizes: dict[Any, int]) -> Tensor:
-    order = tuple(labels.index(label) for group in groups for label in group)
-    return reshape(permute(x, order), tuple(prod(sizes[label] for label in group) for group in groups))
+    """Return the operand with its dimensions in groups, one dimension for each group."""
+    order = [labels.index(label) for group in groups for label in group]
+    if order != sorted(order):
+        x = permute(x, order)
+    shape = tuple([prod([sizes[label] for label in group]) for group in groups])
+    return x if x._a.shape == shape else reshape(x, shape)
 
 
 # -- chains and powers --------------------------------------------------------------------------------------------
