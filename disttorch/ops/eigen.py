@@ -13,6 +13,7 @@ import numpy as np
 
 from disttorch.autograd.grad_mode import is_grad_enabled
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.ops.define import for_both, operator
 from disttorch.ops.factor import LinAlgError, check_floating, check_matrix, check_square
 from disttorch.ops.registry import raw
@@ -123,8 +124,6 @@ def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
 
 
 def _library(x: Tensor) -> Any:
-    from disttorch.backends import backend_of
-
     return backend_of(x._a).namespace
 
 
@@ -328,8 +327,8 @@ def matrix_rank(
     check_matrix("linalg.matrix_rank", A)
     if tol is not None:
         atol, rtol = tol, 0.0
-    tolerances = [_tolerance(v, name, "torch.linalg.matrix_rank") for v, name in ((atol, "atol"), (rtol, "rtol"))]
+    atol, rtol = (_tolerance(v, name, "torch.linalg.matrix_rank") for v, name in ((atol, "atol"), (rtol, "rtol")))
     values = (eigvalsh if hermitian else svdvals)(A.detach())._a
     size = np.abs(values)
-    limit = np.asarray(_threshold(_largest(size), *tolerances, A._a.shape))
+    limit = np.asarray(_threshold(_largest(size), atol, rtol, A._a.shape))
     return wrap(np.asarray((size > limit[..., None]).sum(-1)))

@@ -43,7 +43,7 @@ def check_floating(function: str, *tensors: Tensor) -> None:
 
 def check_matrix(function: str, x: Tensor, argument: str = "A") -> None:
     """Raise PyTorch's error unless `x` is a matrix or a stack of them."""
-    if x._a.ndim < 2:
+    if expect_tensor(x, function, argument)._a.ndim < 2:
         raise RuntimeError(f"{function}: The input tensor {argument} must have at least 2 dimensions.")
 
 
@@ -57,14 +57,14 @@ def check_square(function: str, x: Tensor, argument: str = "A") -> None:
         )
 
 
-def check_info(info: Tensor, sentence: str) -> None:
-    """Raise LinAlgError for the first matrix whose `info` is not 0; `sentence` has `{place}` and `{info}`."""
+def check_info(info: Tensor, sentence: str, error: type[RuntimeError] = LinAlgError) -> None:
+    """Raise `error` for the first matrix whose `info` is not 0; `sentence` has `{place}` and `{info}`."""
     bad = info._a != 0
     if not bad.any():
         return
     first = int(bad.reshape(-1).argmax())
     place = f"(Batch element {first}): " if info._a.ndim else ""
-    raise LinAlgError(sentence.format(place=place, info=int(info._a.reshape(-1)[first])))
+    raise error(sentence.format(place=place, info=int(info._a.reshape(-1)[first])))
 
 
 @for_both("mH")
@@ -254,13 +254,13 @@ def reflect_all(x: Tensor, tau: Tensor, target: Tensor, adjoint: bool) -> Tensor
 def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """Return the first n columns of the product of the reflectors below the diagonal of A [*, m, n] with scales tau."""
     function = "torch.linalg.householder_product"
-    _check_reflectors(function, A, tau)
+    check_reflectors(function, A, tau)
     if A._a.shape[-2] < A._a.shape[-1]:
         raise RuntimeError(f"{function}: input.shape[-2] must be greater than or equal to input.shape[-1]")
     return reflect_all(A, tau, traced.identity_like(A), False)
 
 
-def _check_reflectors(function: str, x: Tensor, tau: Tensor) -> None:
+def check_reflectors(function: str, x: Tensor, tau: Tensor) -> None:
     check_floating(function, x)
     if x._a.ndim < 2:
         raise RuntimeError(f"{function}: input must have at least 2 dimensions.")
@@ -364,6 +364,7 @@ def lu_factor_checked(function: str, x: Tensor, pivot: bool, check_errors: bool)
             function
             + ": {place}U[{info},{info}] is zero and using it on lu_solve would result in a division by zero. If you "
             "still want to perform the factorization, consider calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)",
+            RuntimeError,
         )
     return result
 

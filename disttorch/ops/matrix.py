@@ -17,6 +17,7 @@ from disttorch.ops.factor import (
     QRResult,
     check_floating,
     check_matrix,
+    check_reflectors,
     check_square,
     householder_product,
     lu_factor_checked,
@@ -112,15 +113,14 @@ def geqrf(input: Tensor) -> GeqrfResult:
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
     """Return Q other (other Q with left=False; Q^H with `transpose`) for the product Q of reflectors `geqrf` returned."""
     function = "torch.ormqr"
-    check_floating(function, input)
-    if input._a.ndim < 2 or other._a.ndim < 2:
-        name = "input" if input._a.ndim < 2 else "other"
-        raise RuntimeError(f"{function}: {name} must have at least 2 dimensions.")
+    check_reflectors(function, input, tau)
+    if other._a.ndim < 2:
+        raise RuntimeError(f"{function}: other must have at least 2 dimensions.")
     side = -2 if left else -1
-    if other._a.shape[side] < tau._a.shape[-1]:
-        raise RuntimeError(f"{function}: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
     if other._a.shape[side] != input._a.shape[-2]:
         raise RuntimeError(f"{function}: other.shape[{side}] must be equal to input.shape[-2]")
+    if other._a.shape[side] < tau._a.shape[-1]:
+        raise RuntimeError(f"{function}: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
     if not tau._a.shape[-1]:
         return traced.clone(other, True)
     if left:
@@ -162,7 +162,7 @@ def logdet(input: Tensor) -> Tensor:
 @with_out
 def lu(input: Tensor, pivot: bool = True, get_infos: bool = False) -> tuple[Tensor, ...]:
     """Return (LU, pivots) as `linalg.lu_factor` does, with `get_infos` also where U has a zero, or 0."""
-    factors, pivots, info = lu_factor_checked("torch.linalg.lu_factor", input, pivot, not get_infos)
+    factors, pivots, info = lu_factor_checked("torch.linalg.lu_factor", input, pivot, False)
     return (factors, pivots, info) if get_infos else (factors, pivots)
 
 

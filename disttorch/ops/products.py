@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -41,6 +42,12 @@ def _factor(scale: Any, d: Any, name: str) -> Any:
     return scale
 
 
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    return shape == target or (
+        len(shape) <= len(target) and all([m in (1, n) for m, n in zip(shape[::-1], target[::-1])])
+    )
+
+
 def _weighted(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
     """Return beta * input + alpha * product in the shape of the product; a beta of 0 hides even NaN in `input`."""
     if input._a.dtype != product._a.dtype:
@@ -48,7 +55,8 @@ def _weighted(input: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
             f"self and mat2 must have the same dtype, but got {type_label(input._a.dtype)} and {type_label(product._a.dtype)}"
         )
     alpha, beta = _factor(alpha, product._a.dtype, "alpha"), _factor(beta, product._a.dtype, "beta")
-    input = input if input._a.shape == product._a.shape else expand(input, product._a.shape)
+    if not _broadcasts(input._a.shape, product._a.shape):
+        expand(input, product._a.shape)  # raises
     scaled = product if alpha == 1 else product * alpha
     if beta == 0:
         input, beta = traced.where(wrap(np.zeros((), bool)), input, 0), 1
@@ -90,8 +98,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: complex = 1, alpha:
         shown = traced.logical_and(expand(input, product._a.shape), bool(beta))
         return traced.logical_or(shown, traced.logical_and(product, bool(alpha)))
     d = result_dtype([input._a, product._a]).numpy
-    same = [x if x._a.dtype == d else traced.cast(x, d) for x in (input, product)]
-    return _weighted(*same, beta, alpha)
+    input, product = (x if x._a.dtype == d else traced.cast(x, d) for x in (input, product))
+    return _weighted(input, product, beta, alpha)
 
 
 # -- products of tensors ------------------------------------------------------------------------------------------
@@ -212,16 +220,16 @@ def einsum(*args: Any) -> Tensor:
     multiplied in the order that NumPy's greedy search finds.
     """
     if len(args) < 2:
-        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list")  # fmt: skip
-    if isinstance(args[0], Tensor):
-        args = _from_lists(args)
-    equation, *operands = args
+        raise ValueError(
+            "einsum(): must specify the equation string and at least one operand, or at least one operand and its subscripts list"
+        )
+    equation, *operands = _from_lists(args) if isinstance(args[0], Tensor) else args
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
     tensors = [expect_tensor(x, "einsum", "operands") for x in operands]
     if not tensors:
         raise RuntimeError("einsum(): must provide at least one operand")
-    labels, output = _subscripts(equation.replace(" ", ""), [x._a.ndim for x in tensors])
+    labels, output = _subscripts(equation.replace(" ", ""), tuple([x._a.ndim for x in tensors]))
     return contract(tensors, labels, output)
 
 
@@ -240,7 +248,8 @@ def _from_lists(args: Sequence[Any]) -> list[Any]:
     return [equation, *args[: len(args) // 2 * 2 : 2]]
 
 
-def _subscripts(equation: str, ndims: Sequence[int]) -> tuple[list[list[Any]], list[Any]]:
+@lru_cache(maxsize=256)
+def _subscripts(equation: str, ndims: tuple[int, ...]) -> tuple[list[list[Any]], list[Any]]:
     """Return the labels of each operand's dimensions and of the result's; an ellipsis becomes numbers from its end."""
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -297,7 +306,7 @@ def contract(tensors: Sequence[Tensor], labels: Sequence[list[Any]], output: lis
         pair = [terms[i] for i in chosen]
         terms = [term for i, term in enumerate(terms) if i not in chosen]
         needed = {label for _, listed in terms for label in listed}.union(output)
-        terms.append(_multiply(*_in_order(pair, output), needed, sizes) if len(pair) > 1 else pair[0])
+        terms.append(_multiply(_in_order(pair, output), needed, sizes) if len(pair) > 1 else pair[0])
     tensor, listed = terms[0]
     tensor, listed = _sum_out(tensor, listed, output)
     order = tuple(listed.index(x) for x in output)
@@ -307,7 +316,12 @@ def contract(tensors: Sequence[Tensor], labels: Sequence[list[Any]], output: lis
 def _sizes(tensors: Sequence[Tensor], labels: Sequence[list[Any]]) -> dict[Any, int]:
     sizes: dict[Any, int] = {}
     for k, (x, listed) in enumerate(zip(tensors, labels)):
-        for label, n in zip(listed, x._a.shape):
+        for d, (label, n) in enumerate(zip(listed, x._a.shape)):
+            if label in listed[:d] and n != x._a.shape[listed.index(label)]:
+                raise RuntimeError(
+                    f"einsum(): subscript {label} is repeated for operand {k} but the sizes don't match, {n} != "
+                    f"{x._a.shape[listed.index(label)]}"
+                )
             seen = sizes.setdefault(label, n)
             if n != seen and 1 not in (n, seen):
                 raise RuntimeError(
@@ -324,11 +338,6 @@ def _unrepeated(x: Tensor, labels: list[Any], sizes: dict[Any, int]) -> tuple[Te
     for label in [x for k, x in enumerate(labels) if x in labels[:k]]:
         first = labels.index(label)
         second = labels.index(label, first + 1)
-        if x._a.shape[first] != x._a.shape[second]:
-            raise RuntimeError(
-                f"einsum(): subscript {label} is repeated for an operand but the sizes don't match, {x._a.shape[second]} != "
-                f"{x._a.shape[first]}"
-            )
         x = traced.diagonal(x, 0, first, second)
         labels = [name for d, name in enumerate(labels) if d not in (first, second)] + [label]
     gone = tuple(d for d, label in enumerate(labels) if x._a.shape[d] != sizes[label])
@@ -340,7 +349,7 @@ def _order(labels: Sequence[list[Any]], output: list[Any], sizes: dict[Any, int]
     if len(labels) < 3:
         return [tuple(range(len(labels)))]
     number = {label: k for k, label in enumerate(sizes)}
-    operands = []
+    operands: list[Any] = []
     for listed in labels:
         operands += [np.broadcast_to(0, tuple(sizes[x] for x in listed)), [number[x] for x in listed]]
     return [tuple(step) for step in np.einsum_path(*operands, [number[x] for x in output], optimize="greedy")[0][1:]]
@@ -352,23 +361,21 @@ def _sum_out(x: Tensor, labels: list[Any], needed: Any) -> tuple[Tensor, list[An
     return (reduce.sum(x, gone) if gone else x), kept
 
 
-def _multiply(a: Any, b: Any, needed: Any, sizes: dict[Any, int]) -> tuple[Tensor, list[Any]]:
+def _multiply(pair: Any, needed: set[Any], sizes: dict[Any, int]) -> tuple[Tensor, list[Any]]:
     """Return the product of two operands as one product of stacks of matrices."""
-    x, labels_x = _sum_out(*a, needed.union(b[1]))
-    y, labels_y = _sum_out(*b, needed.union(a[1]))
+    (x, labels_x), (y, labels_y) = pair
+    x, labels_x = _sum_out(x, labels_x, needed.union(labels_y))
+    y, labels_y = _sum_out(y, labels_y, needed.union(labels_x))
     shared = [label for label in labels_x if label in labels_y]
     stack, summed = [label for label in shared if label in needed], [label for label in shared if label not in needed]
     rows = [label for label in labels_x if label not in shared]
     columns = [label for label in labels_y if label not in shared]
-    if not summed:
-        left = _arranged(x, labels_x, (stack, rows, ()), sizes)
-        right = _arranged(y, labels_y, (stack, (), columns), sizes)
-        return reshape(left * right, tuple(sizes[k] for k in (*stack, *rows, *columns))), [*stack, *rows, *columns]
-    left = _arranged(x, labels_x, (stack, rows, summed), sizes)
-    right = _arranged(y, labels_y, (stack, summed, columns), sizes)
+    left = _arranged(x, labels_x, (stack, rows, summed) if stack else (rows, summed), sizes)
+    right = _arranged(y, labels_y, (stack, summed, columns) if stack else (summed, columns), sizes)
+    product = matmul(left, right) if summed else left * right
     result = [*stack, *rows, *columns]
-    product = matmul(left, right) if stack else mm(reshape(left, left._a.shape[1:]), reshape(right, right._a.shape[1:]))
-    return reshape(product, tuple(sizes[label] for label in result)), result
+    shape = tuple([sizes[label] for label in result])
+    return (product if product._a.shape == shape else reshape(product, shape)), result
 
 
 def _in_order(pair: Any, output: list[Any]) -> Any:
@@ -382,8 +389,12 @@ def _in_order(pair: Any, output: list[Any]) -> Any:
 
 
 def _arranged(x: Tensor, labels: list[Any], groups: Any, sizes: dict[Any, int]) -> Tensor:
-    order = tuple(labels.index(label) for group in groups for label in group)
-    return reshape(permute(x, order), tuple(prod(sizes[label] for label in group) for group in groups))
+    """Return the operand with its dimensions in groups, one dimension for each group."""
+    order = [labels.index(label) for group in groups for label in group]
+    if order != sorted(order):
+        x = permute(x, order)
+    shape = tuple([prod([sizes[label] for label in group]) for group in groups])
+    return x if x._a.shape == shape else reshape(x, shape)
 
 
 # -- chains and powers --------------------------------------------------------------------------------------------
@@ -432,11 +443,10 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     if n == 0:
         return traced.identity_like(input)
     square = traced.inverse(input) if n < 0 else input
-    n, result = abs(n), None
-    while True:
-        if n & 1:
-            result = square if result is None else matmul(result, square)
-        n >>= 1
-        if not n:
-            return traced.clone(result, True) if result is input else result
-        square = matmul(square, square)
+    powers = [square]
+    for _ in range(abs(n).bit_length() - 1):
+        powers.append(matmul(powers[-1], powers[-1]))
+    result, *others = [power for k, power in enumerate(powers) if abs(n) >> k & 1]
+    for power in others:
+        result = matmul(result, power)
+    return traced.clone(result, True) if n == 1 else result

@@ -13,7 +13,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import kernels_of
-from disttorch.ops.define import operator
+from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.eigen import pinv_grad
 from disttorch.ops.factor import (
     check_floating,
@@ -58,7 +58,9 @@ def _inv(xp, x):
         return xp.linalg.inv(x), xp.zeros(x.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         info = _zero_pivots(xp, x)
-    return xp.linalg.inv(xp.where(info[..., None, None] == 0, x, xp.eye(x.shape[-1], dtype=x.dtype))), info
+    whole = info[..., None, None] == 0
+    inverse = xp.linalg.inv(xp.where(whole, x, xp.eye(x.shape[-1], dtype=x.dtype)))
+    return xp.where(whole, inverse, xp.nan).astype(x.dtype), info
 
 
 @_inv.vjp
@@ -107,8 +109,9 @@ def _solve(xp, a, b):
         return xp.linalg.solve(a, b), xp.zeros(a.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         info = _zero_pivots(xp, a)
-    whole = xp.where(info[..., None, None] == 0, a, xp.eye(a.shape[-1], dtype=a.dtype))
-    return xp.where(info[..., None, None] == 0, xp.linalg.solve(whole, b), xp.nan).astype(b.dtype), info
+    whole = info[..., None, None] == 0
+    found = xp.linalg.solve(xp.where(whole, a, xp.eye(a.shape[-1], dtype=a.dtype)), b)
+    return xp.where(whole, found, xp.nan).astype(b.dtype), info
 
 
 @_solve.vjp
@@ -152,6 +155,7 @@ def broadcast_batches(function: str, a: Tensor, b: Tensor) -> tuple[int, ...]:
 def _checked_solve(function: str, a: Tensor, b: Tensor, left: bool, check_errors: bool) -> SolveExResult:
     check_floating(function, a)
     check_square(function, a)
+    expect_tensor(b, function, "B")
     vector = is_vector_system(a, b)
     if vector and not left:
         raise RuntimeError(

@@ -9,12 +9,12 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core import dtypes
-from disttorch.ops import shape
 from disttorch.ops.eigen import svdvals
 from disttorch.ops.factor import check_matrix, check_square
 from disttorch.ops.products import cross_along, multiply_chain
 from disttorch.ops.reduce import amax, amin, reduced_dims
 from disttorch.ops.registry import traced
+from disttorch.ops.shape import permute, wrap_dim
 from disttorch.ops.solve import inv_ex
 from disttorch.ops.write import type_label, with_out
 
@@ -69,7 +69,7 @@ def vector_norm(
 def _matrix_dims(dim: Any, ndim: int) -> tuple[int, int]:
     if isinstance(dim, int) or len(dim) != 2:
         raise RuntimeError(f"linalg.matrix_norm: dim must be a 2-tuple. Got {dim}")
-    first, second = (shape.wrap_dim(d, ndim) for d in dim)
+    first, second = (wrap_dim(d, ndim) for d in dim)
     if first == second:
         raise RuntimeError(f"linalg.matrix_norm: dims must be different. Got ({dim[0]}, {dim[1]})")
     return first, second
@@ -77,7 +77,7 @@ def _matrix_dims(dim: Any, ndim: int) -> tuple[int, int]:
 
 def _spectral(x: Tensor, ord: Any, dims: tuple[int, int], keepdim: bool) -> Tensor:
     rest = tuple(d for d in range(x._a.ndim) if d not in dims)
-    values = svdvals(shape.permute(x, (*rest, *dims)))
+    values = svdvals(permute(x, (*rest, *dims)))
     if ord == "nuc":
         found = traced.sum(values, (values._a.ndim - 1,), False)
     else:
@@ -145,10 +145,9 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
     check_matrix("linalg.cond", A)
     if p in (None, 2, -2):
         values = svdvals(A)
-        n = values._a.ndim - 1
         if not values._a.shape[-1]:
             return wrap(np.zeros(values._a.shape[:-1], values._a.dtype))
-        first, last = (traced.squeeze(shape.narrow(values, n, k, 1), (n,)) for k in (0, values._a.shape[-1] - 1))
+        first, last = (traced.slice(values, (..., k)) for k in (0, values._a.shape[-1] - 1))
         return last / first if p == -2 else first / last
     check_square("linalg.cond", A)
     inverse, info = inv_ex(A)
@@ -168,7 +167,7 @@ def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
             f"{type_label(y._a.dtype)} instead"
         )
     product = traced.conj(x) * y
-    return traced.sum(product, (shape.wrap_dim(dim, product._a.ndim),), False)
+    return traced.sum(product, (wrap_dim(dim, product._a.ndim),), False)
 
 
 @with_out
@@ -179,7 +178,10 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Return a view of the diagonals of matrices, as the last dimension."""
-    return shape.diagonal(A, offset, dim1, dim2)
+    first, second = wrap_dim(dim1, A._a.ndim), wrap_dim(dim2, A._a.ndim)
+    if first == second:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return traced.diagonal(A, offset, first, second)
 
 
 @with_out
