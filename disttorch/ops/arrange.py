@@ -323,7 +323,7 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
             )
         if n < 0:
             raise ValueError(f"'shape' cannot have negative values, but got {sizes}")
-    found, rest = [], a
+    found, rest = [], a.astype(np.int64)
     for n in reversed(sizes):
         found.append(wrap_result(rest % n if n else rest * 0))
         rest = rest // n if n else rest
