@@ -384,7 +384,7 @@ def arange(*values: Any, dtype: Any = None, **named: Any) -> Any:
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if d == np.int64:
-        return np.arange(start, end, step, d)
+        return np.arange(start, end, step, dtype=d)
     steps = np.arange(count, dtype=np.int64 if d.kind in "iu" or whole else np.float64)
     return np.add(start, np.multiply(steps, step)).astype(d)
 
