@@ -12,7 +12,6 @@ from disttorch.autograd.tensor import Tensor, wrap, wrap_result
 from disttorch.backends import backend_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator
-from disttorch.ops.index import fill_, zero_
 from disttorch.ops.join import cat, flip, list_of_tensors, repeat, stack
 from disttorch.ops.registry import traced
 from disttorch.ops.scatter import index_select
@@ -34,9 +33,9 @@ from disttorch.ops.views import split
 from disttorch.ops.write import with_out
 
 __all__ = [
-    "cartesian_prod", "column_stack", "combinations", "constant_pad_nd", "dsplit", "dstack", "fill", "fill_", "fliplr",
+    "cartesian_prod", "column_stack", "combinations", "constant_pad_nd", "dsplit", "dstack", "fliplr",
     "flipud", "hsplit", "hstack", "meshgrid", "repeat_interleave", "roll", "rot90", "row_stack", "tensor_split", "tile",
-    "unravel_index", "vsplit", "vstack", "zero_",
+    "unravel_index", "vsplit", "vstack",
 ]  # fmt: skip
 METHODS = """
     dsplit fliplr flipud hsplit repeat_interleave roll rot90 tensor_split tile vsplit
@@ -324,14 +323,14 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
             )
         if n < 0:
             raise ValueError(f"'shape' cannot have negative values, but got {sizes}")
-    found, rest = [], a
+    found, rest = [], a.astype(np.int64)
     for n in reversed(sizes):
         found.append(wrap_result(rest % n if n else rest * 0))
         rest = rest // n if n else rest
     return tuple(reversed(found))
 
 
-# -- filling ------------------------------------------------------------------------------------------------------
+# -- padding ------------------------------------------------------------------------------------------------------
 
 
 @operator(1, name="constant_pad_nd")
@@ -371,8 +370,3 @@ def constant_pad_nd(input: Tensor, pad: Sequence[int], value: complex = 0) -> Te
                 f"invalid. Check dimension {k} of your input."
             )
     return _constant_pad(input, widths, number_as(value, input._a.dtype))
-
-
-def fill(input: Tensor, value: Any) -> Tensor:
-    """Return a tensor of the shape and type of `input` with one value, a number or a 0-d tensor, everywhere."""
-    return fill_(traced.clone(input, False), value)

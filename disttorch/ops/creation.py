@@ -376,16 +376,16 @@ def arange(*values: Any, dtype: Any = None, **named: Any) -> Any:
         raise NotImplementedError(f"\"arange_cpu\" not implemented for '{type_label(d)}'")
     if not (isfinite(start) and isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
-    if d.kind in "iu":
-        start, step = int(start), int(step)
-        end = int(end) if d == np.int64 else end
+    count = ceil((end - start) / step) if step else 0
+    if d.kind in "iu":  # PyTorch cuts off fractions first, but only for int64 before it counts
+        start, end, step = int(start), int(end), int(step)
     if not step:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    if d.kind in "iu" and isinstance(end, int):
-        return np.arange(start, end, step, np.int64).astype(d, copy=False)
-    steps = np.arange(ceil((end - start) / step), dtype=np.int64 if d.kind in "iu" or whole else np.float64)
+    if d == np.int64:
+        return np.arange(start, end, step, dtype=d)
+    steps = np.arange(count, dtype=np.int64 if d.kind in "iu" or whole else np.float64)
     return np.add(start, np.multiply(steps, step)).astype(d)
 
 
@@ -428,6 +428,8 @@ def _evenly(start: Any, end: Any, d: np.dtype, steps: int) -> np.ndarray:
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None) -> Any:
     """Return `steps` numbers from base^start to base^end, evenly spaced on a logarithmic scale."""
     low, high, d = _ends(start, end, steps, dtype, "logspace")
+    if steps == 1:
+        return np.power(base, np.full(1, low, np.complex128 if d.kind == "c" else np.float64)).astype(d)
     exponents = _evenly(low, high, d, steps)
     return np.power(exponents.dtype.type(base), exponents).astype(d)
 

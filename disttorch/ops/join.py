@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
+from disttorch.backends import backend_of
 from disttorch.core.layout import check_format, contiguous_format, empty_array, is_in_format, preserve_format
 from disttorch.core.promotion import result_dtype
 from disttorch.ops.define import expect_tensor, operator
@@ -104,12 +105,14 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -
     target = result_dtype([x._a for x in listed]).numpy
     same = [x if x._a.dtype == target else traced.cast(x, target) for x in listed]
     joined = _cat(same, d, tuple([x._a.shape[d] for x in same]))
-    if out is not None and any([np.may_share_memory(out._a, x._a) for x in listed]):
+    if out is None:
+        return joined
+    if any([backend_of(x._a).namespace.may_share_memory(out._a, x._a) for x in listed]):
         raise RuntimeError(
             "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
             "location. Please clone() the tensor before performing the operation."
         )
-    return joined if out is None else write_out(out, joined, "cat")
+    return write_out(out, joined, "cat")
 
 
 def _check_joined(tensors: Sequence[Tensor], dim: int) -> None:

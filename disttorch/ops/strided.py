@@ -75,15 +75,19 @@ def _(F, g, x_shape, size, stride, shift, x_stride):
         return F.zeros_from(g, x_shape)
     low = min(int(ours.min()), int(theirs.min()) if theirs.size else 0)
     count = max(int(ours.max()), int(theirs.max()) if theirs.size else 0) - low + 1
-    memory = F.index_put(F.zeros_from(g, (count,)), g, (theirs - low,), True)
+    memory = F.index_put(F.zeros_from(g, (count,)), g, (_beside(g, theirs - low),), True)
     uses = np.bincount((ours - low).ravel(), minlength=count)[ours - low]
-    found = F.index(memory, (ours - low,))
-    return found if uses.max() == 1 else found * F.constant(g, (1.0 / uses).astype(_real_type(found)))
+    found = F.index(memory, (_beside(g, ours - low),))
+    return found if uses.max() == 1 else found * F.constant(g, (1.0 / uses).astype(_array(g).real.dtype))
 
 
-def _real_type(x: Any) -> Any:
-    a = x._a if isinstance(x, Tensor) else x
-    return a.real.dtype
+def _array(x: Any) -> Any:
+    return x._a if isinstance(x, Tensor) else x
+
+
+def _beside(x: Any, positions: np.ndarray) -> Any:
+    """Return positions as an array on the device of x."""
+    return backend_of(_array(x)).namespace.asarray(positions)
 
 
 def _places(shape: tuple[int, ...], stride: tuple[int, ...]) -> Any:
@@ -169,7 +173,7 @@ def _(F, g, x_shape, dim, size, step):
     places = np.arange(g.shape[dim])[:, None] * step + np.arange(size)
     last = len(x_shape)
     order = (*range(dim + 1), last, *range(dim + 1, last))
-    return F.index_put(F.zeros_from(g, x_shape), F.permute(g, order), (*whole(dim), places), True)
+    return F.index_put(F.zeros_from(g, x_shape), F.permute(g, order), (*whole(dim), _beside(g, places)), True)
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:

@@ -20,7 +20,7 @@ def samples() -> Iterator[Sample]:
     yield from _repeats()
     yield from _orders()
     yield from _meshes()
-    yield from _fills()
+    yield from _paddings()
 
 
 def _stacks() -> Iterator[Sample]:
@@ -120,12 +120,6 @@ def _meshes() -> Iterator[Sample]:
     )  # fmt: skip
 
 
-def _fills() -> Iterator[Sample]:
+def _paddings() -> Iterator[Sample]:
     for pad in ((1, 2), (0, 1, 2, 0), (-1, 1)):
         yield from method("constant_pad_nd", lambda t, x, p=pad: t.constant_pad_nd(x, p, 2.5), A(2, 3), **_BOTH)
-    yield from one("fill", lambda t, x: t.fill(x, 2.0), A(2, 3), expected=lambda x: np.full_like(x, 2))
-    yield from one("fill", lambda t, x, y: t.fill(x, y), A(2, 3), A(), covers="copy", expected=lambda x, y: 0 * x + y)
-    yield from one(
-        "fill_", lambda t, x: t.fill_(x * 1, 3.0), A(2), covers="fill", expected=lambda x: np.full_like(x, 3)
-    )
-    yield from one("zero_", lambda t, x: t.zero_(x * 1), A(2), covers="fill", expected=np.zeros_like)
