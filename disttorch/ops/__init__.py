@@ -62,9 +62,9 @@ MODULES = (
 )  # fmt: skip
 
 __all__ = [
-    "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation", "ctc",
+    "MODULES", "activation", "arithmetic", "arrange", "attention", "bessel", "complex", "conv", "convert", "creation", "ctc",
     "diagonals", "distance", "dropout", "elementary", "embedding", "factor", "fourier", "index", "join",
     "linalg", "logic", "loss", "margin_loss", "masked", "matrix", "norm", "order", "polynomials", "pool",
     "products", "random", "reduce", "resample", "rnn", "rounding", "scan", "scatter", "shape", "similarity", "softmax", "solve",
-    "special", "spectral", "statistics", "strided", "views", "MODULES",
+    "special", "spectral", "statistics", "strided", "views",
 ]  # fmt: skip
