@@ -80,7 +80,8 @@ def _(F, g):
 @operator(1, name="leaky_relu")
 def _leaky_relu(xp, x, negative_slope):
     not_for("leaky_relu_cpu", x, "biuc")
-    return xp.where(x > 0, x, x * x.dtype.type(negative_slope))
+    scaled = x * x.dtype.type(negative_slope)
+    return xp.maximum(x, scaled) if 0 < negative_slope <= 1 else xp.where(x > 0, x, scaled)
 
 
 @_leaky_relu.vjp
@@ -213,7 +214,7 @@ def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 def _softshrink(xp, x, lambd):
     not_for("softshrink_cpu", x, "biuc")
     size = x.dtype.type(lambd)
-    return xp.where(x > size, x - size, xp.where(x < -size, x + size, x * x.dtype.type(0)))
+    return x - xp.minimum(xp.maximum(x, -size), size)
 
 
 @_softshrink.vjp
@@ -291,7 +292,7 @@ def _elu(xp, x, alpha, scale, input_scale):
     y = wide(x)
     number = y.dtype.type
     negative = xp.expm1(xp.minimum(y, number(0)) * number(input_scale)) * number(alpha * scale)
-    return like(xp.where(y > 0, y * number(scale), negative), x)
+    return like(xp.maximum(y, number(0)) * number(scale) + negative, x)
 
 
 @_elu.vjp

@@ -45,13 +45,13 @@ def _(F, g, x, y, divisor):
     return (y - x) * (g * (2 / divisor))
 
 
-def _warn_if_broadcast(name: str, input: Tensor, target: Tensor) -> None:
+def _warn_if_broadcast(name: str, input: Tensor, target: Tensor, stacklevel: int = 4) -> None:
     if input._a.shape != target._a.shape:
         warnings.warn(
             f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead "
             "to incorrect results due to broadcasting. Please ensure they have the same size.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
         try:
             np.broadcast_shapes(input._a.shape, target._a.shape)
@@ -142,7 +142,7 @@ def huber_loss(
     """Return d^2 / 2 where |d| <= delta and delta * (|d| - delta / 2) elsewhere, for d = input - target."""
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    _warn_if_broadcast("huber_loss", input, target)
+    _warn_if_broadcast("huber_loss", input, target, 3)
     _refuse_integers("huber", input, target)
     size = traced.abs(input - target)
     each = traced.where(size <= delta, traced.square(size) * 0.5, (size - 0.5 * delta) * delta)
