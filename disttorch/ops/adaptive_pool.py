@@ -196,7 +196,8 @@ def _fractional_size(
         size = tuple(int(s * r) for s, r in zip(spatial, ratios))
     else:
         size = window_sizes(n, "output_size", output_size)
-    if min(kernel) <= 0 or min(size) <= 0 or any(o + k - 1 > s for o, k, s in zip(size, kernel, spatial)):
+    least = [o + k - 1 + (n == 3) for o, k in zip(size, kernel)]  # in three dimensions PyTorch wants one more
+    if min(kernel) <= 0 or min(size) <= 0 or any(s < m for s, m in zip(spatial, least)):
         raise RuntimeError(
             f"{name}: output_size {list(size)} and kernel_size {list(kernel)} do not fit into an input of size {list(spatial)}"
         )

@@ -38,8 +38,8 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 @operator(1)
 def scale_gradient(xp, x, factor):
-    """Return x; its gradient is `factor` times the result's."""
-    return x
+    """Return a copy of x; its gradient is `factor` times the result's."""
+    return x.copy()
 
 
 @scale_gradient.vjp
@@ -65,9 +65,7 @@ def _row_numbers(function: str, input: Tensor, weight: Tensor) -> Any:
 
 def _refuse_sparse(function: str, sparse: bool) -> None:
     if sparse:
-        raise NotImplementedError(
-            f"{function}(): sparse=True is not in disttorch, which has no sparse tensors; leave it out"
-        )
+        raise NotImplementedError(f"{function}(): sparse=True: sparse tensors are not in disttorch; leave them out")
 
 
 def _shared_gradient(found: Tensor, rows: Any, count: int) -> Tensor:

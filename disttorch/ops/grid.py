@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -106,18 +106,15 @@ class _Neighbour(NamedTuple):
 
 def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners: bool) -> Tensor:
     _check(input, grid, mode)
-    dtype = input._a.dtype
-    x, grid = (traced.cast(t, np.dtype(np.float32)) if dtype.itemsize == 2 else t for t in (input, grid))
-    n, channels, *spatial = x._a.shape
-    flat = traced.reshape(x, (n, channels, prod(spatial)))
+    n, channels, *spatial = input._a.shape
+    flat = traced.reshape(input, (n, channels, prod(spatial)))
     columns = traced.reshape(grid, (n, 1, prod(grid._a.shape[1:-1]), len(spatial)))
     axes = []
     for size, place in zip(spatial, reversed(traced.unbind(columns, 3))):
         axes.append(_neighbours(place, size, mode, padding, align_corners))
     start = np.zeros((n, 1, columns._a.shape[2]), np.int64)
     total = _gathered(flat, spatial, axes, start, np.ones(start.shape, bool))
-    out = traced.reshape(total, (n, channels, *grid._a.shape[1:-1]))
-    return out if out._a.dtype == dtype else traced.cast(out, dtype)
+    return traced.reshape(total, (n, channels, *grid._a.shape[1:-1]))
 
 
 def _gathered(
@@ -149,7 +146,8 @@ def _neighbours(place: Tensor, size: int, mode: str, padding: str, align_corners
         ]
     at = _inside(at, size, padding, align_corners)
     if mode == "nearest":
-        return [_neighbour(np.rint(at._a), size, None)]
+        weight = at * 0 + 1 if at.requires_grad else None  # the grid's gradient is zero, not absent
+        return [_neighbour(np.rint(at._a), size, weight)]
     whole = np.floor(at._a)
     share = at - wrap(whole)
     return [_neighbour(whole, size, 1 - share), _neighbour(whole + 1, size, share)]
