@@ -29,7 +29,7 @@ def max_of_places(xp, x, places, size):
     `places` are indices over the spatial dimensions, [windows, n], or [N, C, windows, n] where every plane has its own.
     """
     flat = x.reshape(*x.shape[:2], 1, prod(x.shape[2:]))
-    places = xp.broadcast_to(places, (*x.shape[:2], *places.shape[-2:]))
+    places = xp.broadcast_to(xp.asarray(places), (*x.shape[:2], *places.shape[-2:]))
     columns = places.reshape(*x.shape[:2], 1, places.shape[2] * places.shape[3])
     candidates = xp.take_along_axis(flat, columns, 3).reshape(places.shape)
     best = candidates.argmax(3, keepdims=True) if candidates.size else xp.zeros((*places.shape[:3], 1), np.int64)
@@ -165,7 +165,7 @@ def _fractional_max(n: int) -> Callable[..., Any]:
         size = _fractional_size(n, name, spatial, kernel, output_size, output_ratio)
         if _random_samples is None:
             _random_samples = rand(*x._a.shape[:2], n, dtype=input.dtype)
-        samples = np.asarray(_random_samples._a)
+        samples = np.asarray(_random_samples.detach().cpu()._a)
         if samples.shape != (*x._a.shape[:2], n):
             raise RuntimeError(
                 f"{name}: Expect _random_samples to have shape {[*x._a.shape[:2], n]}, but got {list(samples.shape)}"
@@ -196,7 +196,8 @@ def _fractional_size(
         size = tuple(int(s * r) for s, r in zip(spatial, ratios))
     else:
         size = window_sizes(n, "output_size", output_size)
-    if min(kernel) <= 0 or min(size) <= 0 or any(o + k - 1 > s for o, k, s in zip(size, kernel, spatial)):
+    least = [o + k - 1 + (n == 3) for o, k in zip(size, kernel)]  # in three dimensions PyTorch wants one more
+    if min(kernel) <= 0 or min(size) <= 0 or any(s < m for s, m in zip(spatial, least)):
         raise RuntimeError(
             f"{name}: output_size {list(size)} and kernel_size {list(kernel)} do not fit into an input of size {list(spatial)}"
         )

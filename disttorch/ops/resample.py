@@ -22,14 +22,15 @@ __all__ = [
 @operator(1)
 def resample(xp, x, plan):
     """Return x with every dimension `dim` of `plan`, pairs (dim, table), resampled by its table."""
+    if x.dtype == np.uint8:
+        for dim, table in reversed(plan):
+            x = table.apply_to_bytes(xp, x, dim)
+        return x
     wide = x
     if any(table.weights is not None for _, table in plan):
         wide = x.astype(np.float32) if x.dtype.itemsize < 4 else x
     for dim, table in plan:
         wide = table.apply(xp, wide, dim)
-    if x.dtype.kind in "iu" and wide.dtype.kind == "f":
-        bounds = np.iinfo(x.dtype)
-        wide = xp.clip(xp.floor(wide + wide.dtype.type(0.5)), bounds.min, bounds.max)
     return wide.astype(x.dtype, copy=False)
 
 

@@ -54,6 +54,17 @@ class Taps:
             total = part if total is None else xp.add(total, part, total)
         return total
 
+    def apply_to_bytes(self, xp: Any, x: Any, dim: int) -> Any:
+        """Return uint8 `x` resampled along `dim` as PyTorch does it: weights in fixed point, rounded to whole bytes."""
+        if self.weights is None:
+            return self.apply(xp, x, dim)
+        bits = 0
+        while int(0.5 + self.weights.max() * (1 << (bits + 1))) < 1 << 15 and bits < 22:
+            bits += 1
+        fixed = np.trunc(self.weights * (1 << bits) + np.copysign(0.5, self.weights)).astype(np.int32)
+        total = Taps(self.size, self.index, fixed).apply(xp, x.astype(np.int32), dim)
+        return xp.clip((total + (1 << bits >> 1)) >> bits, 0, 255).astype(np.uint8)
+
 
 def scale_of(size: int, out: int, align_corners: bool, scale: float | None, real: Any) -> Any:
     """Return the distance between two results, in elements."""

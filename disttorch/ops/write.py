@@ -38,7 +38,7 @@ def check_cast(have: Any, want: Any) -> None:
 
 def check_overlap(a: Any) -> None:
     """Raise PyTorch's error for memory in which two elements lie at one place, as after `expand`."""
-    if 0 in a.strides and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape)):
+    if 0 in a.strides and a.size and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."

@@ -61,6 +61,10 @@ def function(given: Any) -> Any:
     path = _public_paths().get(id(given))
     if path is not None:
         return named(path)
+    if isinstance(given, functools.partial):
+        return functools.partial(value(given.func), *value(given.args), **value(given.keywords))
+    if isinstance(given, torch.nn.PairwiseDistance):
+        return functools.partial(named("nn.functional.pairwise_distance"), p=given.norm, eps=given.eps)
     if isinstance(given, type):
         return given
     if isinstance(given, types.FunctionType):
@@ -129,7 +133,7 @@ def value(given: Any, leaves: bool = True) -> Any:
     if isinstance(given, slice):
         return slice(*(value(part, leaves) for part in (given.start, given.stop, given.step)))
     if isinstance(given, functools.partial):
-        return functools.partial(value(given.func), *value(given.args), **value(given.keywords))
+        return function(given)
     if callable(given) and str(getattr(given, "__module__", None) or "torch").startswith("torch"):
         return function(given)
     return given
