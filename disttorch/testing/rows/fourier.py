@@ -23,7 +23,7 @@ def samples() -> Iterator[Sample]:
 
 
 def _one_dimensional(name: str, options: dict[str, Any]) -> Iterator[Sample]:
-    for arguments in ((), (4, 0, "ortho"), (5, -1, "forward"), (3, 1, "backward")):
+    for arguments in ((), (4, 0, "ortho"), (5, -1, "forward")):
 
         def call(t: Any, x: Any, given: Any = arguments) -> Any:
             return getattr(t.fft, name)(x, *given)
@@ -31,7 +31,8 @@ def _one_dimensional(name: str, options: dict[str, Any]) -> Iterator[Sample]:
         def expected(x: Any, given: Any = arguments) -> Any:
             return getattr(np.fft, name)(x, *given)
 
-        yield from method(name, call, A(3, 4), expected=expected, **options)
+        build = one if arguments else method
+        yield from build(name, call, A(3, 4), expected=expected, **options)
 
 
 def _several_dimensions(kind: str, options: dict[str, Any]) -> Iterator[Sample]:
