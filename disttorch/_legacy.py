@@ -67,9 +67,11 @@ class tensortype(type):
     is_cuda: bool
 
     def __call__(cls, *args: Any, device: Any = None) -> Tensor:
-        if cls.is_cuda:
-            raise TypeError(f"type {cls!r} not available: there is no CUDA device")
-        return new_tensor(cls.dtype, args, device)
+        if not cls.is_cuda:
+            return new_tensor(cls.dtype, args, device)
+        if not cuda_device_count():
+            raise TypeError(f"type {cls!s} not available: there is no CUDA device")
+        return new_tensor(cls.dtype, args).to(device or "cuda")
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, Tensor) and instance.dtype is cls.dtype and instance.is_cuda == cls.is_cuda
@@ -116,7 +118,7 @@ def set_default_tensor_type(t: tensortype | str) -> None:
     if not isinstance(chosen, tensortype) or not chosen.dtype.is_floating_point:
         raise TypeError("invalid type object: only floating-point types are supported as the default type")
     if chosen.is_cuda and not cuda_device_count():
-        raise TypeError(f"type {chosen} not available: there is no CUDA device")
+        raise TypeError(f"type {chosen!s} not available: there is no CUDA device")
     dtypes.set_default_dtype(chosen.dtype)
 
 

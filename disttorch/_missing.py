@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import opcode
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, ModuleType
 from typing import Any
 
@@ -169,8 +169,3 @@ def guard_tensor(cls: type) -> None:
     for name in _TENSOR_NAMES.split():
         if not hasattr(cls, name):
             setattr(cls, name, _AbsentMember(name))
-
-
-def members(cls: type) -> Iterator[str]:
-    """Yield the public names of a class, without those that are only bound to say that they are absent."""
-    return (n for n in dir(cls) if not n.startswith("_") and hasattr(cls, n))

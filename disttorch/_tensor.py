@@ -130,7 +130,7 @@ def _type(self: Tensor, dtype: Any = None) -> Any:
         for d in dtypes.ALL:
             if type_name(wrap(np.empty(0, d.numpy))) == dtype:
                 return convert.to(self, d)
-        raise RuntimeError(f"invalid type: '{dtype}'")
+        raise ValueError(f"invalid type: '{dtype}'")
     return convert.to(self, dtype.dtype if isinstance(dtype, tensortype) else dtype)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 from disttorch._legacy import CUDA_TYPES
@@ -10,9 +12,8 @@ from disttorch.core.device import device as device_class
 
 __all__ = [
     "current_device", "device", "device_count", "empty_cache", "get_device_capability", "get_device_name",
-    "get_device_properties", "get_rng_state_all", "is_available", "is_bf16_supported", "is_initialized", "manual_seed",
-    "manual_seed_all", "max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved",
-    "reset_peak_memory_stats", "seed", "seed_all", "set_device", "set_rng_state_all", "synchronize",
+    "get_device_properties", "is_available", "is_bf16_supported", "is_initialized", "manual_seed", "manual_seed_all",
+    "memory_allocated", "memory_reserved", "seed", "seed_all", "set_device", "synchronize",
 ]  # fmt: skip
 
 globals().update(CUDA_TYPES)
@@ -29,37 +30,67 @@ def device_count() -> int:
 
 
 def is_initialized() -> bool:
-    """Whether a CUDA device is in use."""
-    return False
+    """Whether the library that reaches the devices has been loaded."""
+    return is_available() and "cupy" in sys.modules
 
 
 def is_bf16_supported(including_emulation: bool = True) -> bool:
-    """Whether the current device computes with bfloat16."""
+    """Whether the current device computes with bfloat16: it does not here."""
     return False
 
 
-# -- what needs a device ------------------------------------------------------------------------------------------
+# -- one device -----------------------------------------------------------------------------------------------------
 
 
-def _require(target: Any = None) -> None:
-    namespace_for(device_class("cuda", target) if isinstance(target, int) else device_class(target or "cuda"))
+def _chosen(target: Any) -> Any:
+    """Return CuPy's object for a device, given as an index, a string or None for the current one."""
+    where = device_class("cuda", target) if isinstance(target, int) else device_class(target or "cuda")
+    found = namespace_for(where).cuda.Device
+    return found() if where.index is None else found(where.index)
 
 
 def current_device() -> int:
     """Return the number of the current device."""
-    _require()
-    return 0
+    return int(_chosen(None).id)
 
 
 def set_device(device: Any) -> None:
     """Make a device the current one; a negative number does nothing."""
     if not isinstance(device, int) or device >= 0:
-        _require(device)
+        _chosen(device).use()
 
 
 def synchronize(device: Any = None) -> None:
     """Wait until a device has done all its work."""
-    _require(device)
+    _chosen(device).synchronize()
+
+
+class device:
+    """Make a device the current one within a `with` statement; a negative number or None does nothing."""
+
+    def __init__(self, device: Any) -> None:
+        nothing = device is None or (isinstance(device, int) and device < 0)
+        self._chosen = None if nothing else _chosen(device)
+
+    def __enter__(self) -> None:
+        if self._chosen is not None:
+            self._chosen.__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        if self._chosen is not None:
+            self._chosen.__exit__(*exc)
+
+
+def get_device_properties(device: Any = None) -> Any:
+    """Return a device's `name`, `major` and `minor` version, `total_memory` (bytes), `multi_processor_count`."""
+    found = namespace_for(device_class("cuda")).cuda.runtime.getDeviceProperties(_chosen(device).id)
+    return SimpleNamespace(
+        name=found["name"].decode(),
+        major=found["major"],
+        minor=found["minor"],
+        total_memory=found["totalGlobalMem"],
+        multi_processor_count=found["multiProcessorCount"],
+    )
 
 
 def get_device_name(device: Any = None) -> str:
@@ -73,63 +104,46 @@ def get_device_capability(device: Any = None) -> tuple[int, int]:
     return found.major, found.minor
 
 
-def get_device_properties(device: Any = None) -> Any:
-    """Return name, memory and capability of a device."""
-    _require(device)
+# -- memory; none is in use without a device ------------------------------------------------------------------------
 
 
-class device:
-    """Make a device the current one within a `with` statement; a negative number does nothing."""
-
-    def __init__(self, device: Any) -> None:
-        self._target = device
-
-    def __enter__(self) -> None:
-        set_device(self._target)
-
-    def __exit__(self, *exc: object) -> None:
-        """Do nothing: no device has been left."""
-
-
-# -- what does nothing without a device -----------------------------------------------------------------------------
-
-
-def manual_seed(seed: int) -> None:
-    """Seed the generator of the current device; without one, nothing happens."""
-
-
-def manual_seed_all(seed: int) -> None:
-    """Seed the generators of all devices; without one, nothing happens."""
-
-
-def seed() -> None:
-    """Seed the generator of the current device at random; without one, nothing happens."""
-
-
-def seed_all() -> None:
-    """Seed the generators of all devices at random; without one, nothing happens."""
-
-
-def get_rng_state_all() -> list[Any]:
-    """Return the states of the generators of all devices."""
-    return []
-
-
-def set_rng_state_all(new_states: Any) -> None:
-    """Restore what `get_rng_state_all` returned."""
+def _pool() -> Any:
+    return namespace_for(device_class("cuda")).get_default_memory_pool() if is_initialized() else None
 
 
 def empty_cache() -> None:
-    """Give memory that is not in use back to the devices."""
-
-
-def reset_peak_memory_stats(device: Any = None) -> None:
-    """Start `max_memory_allocated` and `max_memory_reserved` anew."""
+    """Give memory that no tensor holds back to the devices."""
+    pool = _pool()
+    if pool is not None:
+        pool.free_all_blocks()
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Return how many bytes of a device's memory tensors hold."""
-    return 0
+    """Return how many bytes of the current device's memory tensors hold."""
+    pool = _pool()
+    return 0 if pool is None else pool.used_bytes()
 
 
-max_memory_allocated = max_memory_reserved = memory_reserved = memory_allocated
+def memory_reserved(device: Any = None) -> int:
+    """Return how many bytes of the current device's memory are held, in use or not."""
+    pool = _pool()
+    return 0 if pool is None else pool.total_bytes()
+
+
+# -- seeds: one generator, which `torch.manual_seed` seeds, draws all random numbers --------------------------------
+
+
+def manual_seed(seed: int) -> None:
+    """Accept a seed and do nothing: `torch.manual_seed` seeds the random numbers of all devices."""
+
+
+def manual_seed_all(seed: int) -> None:
+    """Accept a seed and do nothing: `torch.manual_seed` seeds the random numbers of all devices."""
+
+
+def seed() -> None:
+    """Do nothing: `torch.seed` seeds the random numbers of all devices."""
+
+
+def seed_all() -> None:
+    """Do nothing: `torch.seed` seeds the random numbers of all devices."""

@@ -176,9 +176,12 @@ NAMESPACES: dict[str, Any] = {
     "Optimizers: `disttorch.optim`": disttorch.optim,
     "Learning rates: `disttorch.optim.lr_scheduler`": disttorch.optim.lr_scheduler,
     "Derivatives: `disttorch.autograd`": disttorch.autograd,
+    "Derivatives of functions: `disttorch.autograd.functional`": disttorch.autograd.functional,
+    "Functions of functions: `disttorch.func`": disttorch.func,
     "Data: `disttorch.utils.data`": disttorch.utils.data,
     "Several processes: `disttorch.distributed`": disttorch.distributed,
     "GPUs: `disttorch.cuda`": disttorch.cuda,
+    "The accelerator: `disttorch.accelerator`": disttorch.accelerator,
     "Safetensors files: `disttorch.serialization.safetensors`": safetensors,
 }
 
@@ -219,7 +222,7 @@ def operator_page() -> str:
     ]
     for title, names in _functions_by_origin().items():
         lines += ["", f"**{title}**", "", _listing(names)]
-    methods = sorted(n for n in dir(disttorch.Tensor) if not n.startswith("_"))
+    methods = sorted(n for n in dir(disttorch.Tensor) if not n.startswith("_") and hasattr(disttorch.Tensor, n))
     lines += ["", "## Methods and properties: `disttorch.Tensor`", "", _listing(methods)]
     for title, namespace in NAMESPACES.items():
         lines += ["", f"## {title}", "", _listing(_names(namespace))]

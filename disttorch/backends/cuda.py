@@ -1,7 +1,8 @@
-"""Switches for computing on GPUs, as `torch.backends.cuda`: they can be set and change nothing without one."""
+"""Switches for computing on GPUs, as `torch.backends.cuda`: they can be set and change nothing."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 matmul = SimpleNamespace(
@@ -12,5 +13,5 @@ matmul = SimpleNamespace(
 
 
 def is_built() -> bool:
-    """Whether this version can compute on GPUs."""
-    return False
+    """Whether the library that computes on GPUs is installed."""
+    return find_spec("cupy") is not None

@@ -1,4 +1,4 @@
-"""Switches of NVIDIA's library of layers, as `torch.backends.cudnn`: they can be set and change nothing without a GPU."""
+"""Switches of NVIDIA's library of layers, as `torch.backends.cudnn`: they can be set and change nothing."""
 
 from __future__ import annotations
 

@@ -172,15 +172,17 @@ def test_vmap_writes_through_views() -> None:
 
 def test_randomness() -> None:
     x = torch.zeros(4)
-    with pytest.raises(RuntimeError, match="randomness error mode"):
-        func.vmap(lambda v: v + torch.rand(()))(x)
-    torch.manual_seed(0)
-    same = func.vmap(lambda v: v + torch.rand(()), randomness="same")(x)
+    draw = lambda v: v + torch.rand(())  # noqa: E731
+    with torch.random.fork_rng():
+        with pytest.raises(RuntimeError, match="randomness error mode"):
+            func.vmap(draw)(x)
+        torch.manual_seed(0)
+        same = func.vmap(draw, randomness="same")(x)
+        torch.manual_seed(0)
+        different = func.vmap(draw, randomness="different")(x)
+        torch.manual_seed(0)
+        assert different.tolist() == torch.rand(4).tolist()
     assert len(set(same.tolist())) == 1
-    torch.manual_seed(0)
-    different = func.vmap(lambda v: v + torch.rand(()), randomness="different")(x)
-    torch.manual_seed(0)
-    assert different.tolist() == torch.rand(4).tolist()
 
 
 # -- modules ------------------------------------------------------------------------------------------------------
