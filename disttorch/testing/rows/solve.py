@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from disttorch.ops.registry import traced
 from disttorch.testing.sample import A, Input, Sample, one
 
 _BOTH: dict[str, Any] = {"complex": True}
@@ -30,7 +31,8 @@ def samples() -> Iterator[Sample]:
                 name, lambda t, x, n=name: getattr(t.linalg, n)(regular(t, x)), x,
                 expected=lambda x, f=formula: f(regular_array(x)), **_BOTH,
             )  # fmt: skip
-    yield from one("det", lambda t, x: t.linalg.det(x), Input((5, 2, 2), "zeros"), expected=np.linalg.det)
+    # Some of these are singular: PyTorch's derivative is then 0, which is not the limit.
+    yield from one("det", lambda t, x: traced.det(x), Input((5, 2, 2), "zeros"), expected=np.linalg.det, internal=True)
     yield from one("inv_ex", lambda t, x: tuple(t.linalg.inv_ex(regular(t, x))), A(2, 2), covers="inv")
     yield from one("slogdet", lambda t, x: tuple(t.linalg.slogdet(regular(t, x))), A(2, 2, 2), **_BOTH,
                    expected=lambda x: tuple(np.linalg.slogdet(regular_array(x))))  # fmt: skip
