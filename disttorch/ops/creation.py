@@ -7,6 +7,7 @@ The functions that make a tensor from nothing take PyTorch's keyword arguments `
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from math import ceil, isfinite
 from typing import Any
@@ -160,7 +161,6 @@ def creator(make: Callable[..., Any]) -> Callable[..., Tensor]:
     """
     label = make.__name__
 
-    @functools.wraps(make)
     def function(
         *args: Any,
         out: Tensor | None = None,
@@ -181,6 +181,17 @@ def creator(make: Callable[..., Any]) -> Callable[..., Tensor]:
             raise RuntimeError(f"dtype {have} does not match dtype of out parameter ({want})")
         return put(make(*args, dtype=out._a.dtype, **named), out, label)
 
+    return _presented(function, make, "dtype")
+
+
+def _presented(function: Callable[..., Tensor], make: Callable[..., Any], hidden: str) -> Callable[..., Tensor]:
+    """Give `function` the name of `make`, and in help() the parameters of both, but for `hidden`."""
+    inner, outer = (inspect.signature(f).parameters.values() for f in (make, function))
+    functools.update_wrapper(function, make)
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    shown = [p for p in outer if p.kind not in variable] + [p for p in inner if p.name != hidden]
+    shown.sort(key=lambda p: p.kind)
+    function.__signature__ = inspect.Signature(shown, return_annotation="Tensor")  # type: ignore[attr-defined]
     return function
 
 
@@ -281,7 +292,6 @@ def like(fill: Callable[..., Any]) -> Callable[..., Tensor]:
     """Make a public function of `fill(array, ...)`: a tensor with the shape, type and device of another, filled."""
     label = fill.__name__
 
-    @functools.wraps(fill)
     def function(
         input: Tensor,
         *args: Any,
@@ -299,7 +309,7 @@ def like(fill: Callable[..., Any]) -> Callable[..., Tensor]:
         fill(array, *args, **named)
         return finish(array, device, requires_grad)
 
-    return function
+    return _presented(function, fill, "array")
 
 
 def _empty_like(label: str, a: Any, d: np.dtype, memory_format: Any) -> Any:
@@ -350,26 +360,24 @@ new_empty, new_empty_strided, new_full, new_ones, new_tensor, new_zeros = (
 # -- sequences ----------------------------------------------------------------------------------------------------
 
 
-def _bounds(*values: Any, start: Any = 0, end: Any = None, step: Any = 1) -> tuple[Any, ...]:
-    if len(values) == 1 and end is None:
-        end = values[0]
-    elif len(values) > 1 and end is None:
-        start, end, *rest = values
-        step = rest[0] if rest else step
+def _bounds(values: tuple[Any, ...], start: Any, end: Any, step: Any) -> tuple[Any, ...]:
+    """Return start, end and step given by position (one: the end) or by name."""
+    if len(values) == 1:
+        start, end = (start, values[0]) if end is None else (values[0], end)
     elif values:
-        start = values[0]
-    if end is None:
-        raise TypeError('arange() missing 1 required positional arguments: "end"')
+        start, end, step = (*values, step)[:3]
+    if end is None or len(values) > 3:
+        raise TypeError("arange(): expected arange(end), arange(start, end) or arange(start, end, step)")
     return tuple(_number(v, "arange") for v in (start, end, step))
 
 
 @creator
-def arange(*values: Any, dtype: Any = None, **named: Any) -> Any:
+def arange(*values: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: Any = None) -> Any:
     """Return start, start + step, ... up to but without `end`: int64 for ints, the default float type otherwise.
 
     `arange(end)`, `arange(start, end)` or `arange(start, end, step)`.
     """
-    start, end, step = _bounds(*values, **named)
+    start, end, step = _bounds(values, start, end, step)
     whole = all(isinstance(v, int) for v in (start, end, step))
     d = dtype or (np.dtype(np.int64) if whole else _numpy_type(None))
     if d.kind in "bc":

@@ -92,8 +92,12 @@ def list_of_tensors(tensors: Any, function: str) -> list[Tensor]:
     return [expect_tensor(x, function, "tensors") for x in tensors]
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
-    """Return the tensors joined along an existing dimension; types are promoted, shapes agree elsewhere."""
+def cat(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, axis: int | None = None) -> Tensor:
+    """Return the tensors joined along an existing dimension; types are promoted, shapes agree elsewhere.
+
+    `axis` is NumPy's name for `dim`, which PyTorch takes too.
+    """
+    dim = dim if axis is None else axis
     listed = list_of_tensors(tensors, "cat")
     if not listed:
         raise ValueError("expected a non-empty list of Tensors")
@@ -145,8 +149,9 @@ def _(F, g, needs, dim):
     return [piece if needed else None for piece, needed in zip(pieces, needs)]
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None) -> Tensor:
-    """Return the tensors, all of one shape, joined along a new dimension."""
+def stack(tensors: Sequence[Tensor], dim: int = 0, *, out: Tensor | None = None, axis: int | None = None) -> Tensor:
+    """Return the tensors, all of one shape, joined along a new dimension (`axis` is NumPy's name for `dim`)."""
+    dim = dim if axis is None else axis
     listed = list_of_tensors(tensors, "stack")
     if not listed:
         raise RuntimeError("stack expects a non-empty TensorList")
