@@ -133,7 +133,6 @@ from disttorch.nn.functional import (
     pixel_unshuffle,
     prelu,
     rms_norm,
-    rrelu,
     selu,
     threshold,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from collections.abc import Sequence
+from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
 
@@ -126,13 +128,12 @@ def _gathered(flat: Tensor, sizes: Sequence[int], axes: list[list[_Neighbour]], 
         places = xp.broadcast_to(xp.where(inside, index, 0), (n, channels, index.shape[2]))
         found = traced.take(flat, wrap(places))
         return found if inside.all() else traced.where(wrap(inside), found, traced.zeros_from(found, ()))
-    total = None
+    parts = []
     for neighbour in axes[0]:
         at = index * sizes[0] + neighbour.index
         part = _gathered(flat, sizes[1:], axes[1:], at, inside & neighbour.inside)
-        part = part if neighbour.weight is None else part * neighbour.weight
-        total = part if total is None else total + part
-    return total
+        parts.append(part if neighbour.weight is None else part * neighbour.weight)
+    return reduce(operator.add, parts)
 
 
 def _neighbours(place: Tensor, size: int, mode: str, padding: str, align_corners: bool) -> list[_Neighbour]:

@@ -190,7 +190,8 @@ class LSTM(RNNBase):
         """Return (h0, c0) with a batch dimension."""
         if hx is None:
             shape = self.get_expected_hidden_size(x)
-            return tuple(zeros(shape, dtype=x.dtype, device=x.device) for _ in "hc")
+            h, c = (zeros(shape, dtype=x.dtype, device=x.device) for _ in "hc")
+            return h, c
         h, c = hx
         n = 3 if batched else 2
         if h.ndim != n or c.ndim != n:

@@ -21,4 +21,5 @@ def samples() -> Iterator[Sample]:
 
 
 def _padded(mode: str) -> Any:
-    return lambda x: np.pad(x, ((0, 0), (0, 0), (1, 2)), mode=_NUMPY[mode])
+    numpy_mode: Any = _NUMPY[mode]
+    return lambda x: np.pad(x, ((0, 0), (0, 0), (1, 2)), mode=numpy_mode)
