@@ -179,7 +179,11 @@ def _repeated_indices(counts: Any, n: int, output_size: int | None) -> Any:
         raise RuntimeError(
             f"repeats must have the same size as input along dim, but got repeats.size(0) = {counts.size} and input.size(0) = {n}"
         )
-    found = xp.repeat(xp.arange(n), counts)
+    if counts.ndim:  # not `repeat`: CuPy's takes no array of counts
+        ends = xp.cumsum(counts)
+        found = xp.searchsorted(ends, xp.arange(int(ends[-1]) if n else 0), side="right")
+    else:
+        found = xp.repeat(xp.arange(n), int(counts))
     if output_size is not None and output_size != found.size:
         raise RuntimeError(
             f"allocated size does not match required size: output_size is {output_size}, {found.size} needed"
