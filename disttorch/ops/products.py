@@ -95,8 +95,8 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: complex = 1, alpha:
             raise RuntimeError(f"addr: Expected 1-D argument {name}, but got {vec._a.ndim}-D")
     product = outer(vec1, vec2)
     if product._a.dtype == bool and input._a.dtype == bool:
-        shown = traced.logical_and(expand(input, product._a.shape), bool(beta))
-        return traced.logical_or(shown, traced.logical_and(product, bool(alpha)))
+        shown = expand(input, product._a.shape) & bool(beta)
+        return shown | (product & bool(alpha))
     d = result_dtype([input._a, product._a]).numpy
     input, product = (x if x._a.dtype == d else traced.cast(x, d) for x in (input, product))
     return _weighted(input, product, beta, alpha)

@@ -147,7 +147,7 @@ def _namespace(path: str, given: Any) -> Any:
 
 
 def tensor(given: torch.Tensor, leaf: bool = True) -> disttorch.Tensor:
-    """Return a copy of a tensor with the same strides."""
+    """Return a copy of a tensor, with the same strides and place in a copy of all its memory."""
     made = disttorch.from_numpy(_array(given.detach()))
     if leaf and given.requires_grad:
         made.requires_grad_()
@@ -159,12 +159,14 @@ def _array(given: torch.Tensor) -> np.ndarray:
     is_bfloat16 = plain.dtype == torch.bfloat16
     if is_bfloat16:
         plain = plain.view(torch.int16)
-    array = plain.numpy()
-    if not array.size:
-        copy = array.copy()
+    if not plain.numel():
+        copy = plain.numpy().copy()
         return copy.view(ml_dtypes.bfloat16) if is_bfloat16 else copy
-    extent = sum((n - 1) * s for n, s in zip(array.shape, array.strides)) // array.itemsize + 1
-    memory = np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,)).copy()
+    whole = plain.as_strided((plain.untyped_storage().nbytes() // plain.element_size(),), (1,), 0)
+    memory = whole.numpy().copy()
     if is_bfloat16:
         memory = memory.view(ml_dtypes.bfloat16)
-    return np.lib.stride_tricks.as_strided(memory, array.shape, array.strides)
+    size = memory.itemsize
+    return np.ndarray(
+        tuple(plain.shape), memory.dtype, memory, plain.storage_offset() * size, tuple(s * size for s in plain.stride())
+    )
