@@ -37,7 +37,7 @@ def samples() -> Iterator[Sample]:
         yield from _masked(name, _on_masked(lambda x, n=name: getattr(x, n)(1)), differentiable=False)
     yield from one(
         "logaddexp", lambda t, x, y, m: t.masked.logaddexp(x, y, input_mask=m), A(3, 4), A(3, 4), Mask(3, 4), covers="",
-        expected=lambda x, y, m: np.where(m, np.logaddexp(x, y), y),
+        expected=lambda x, y, m: np.where(m, np.logaddexp(x, y), y), order=1,  # at minus infinity PyTorch gives NaN, too
     )  # fmt: skip
 
 
