@@ -399,6 +399,8 @@ def arange(*values: Any, start: Any = 0, end: Any = None, step: Any = 1, dtype: 
 
 def _ends(start: Any, end: Any, steps: int, d: Any, function: str) -> tuple[Any, Any, np.dtype]:
     start, end = _number(start, function), _number(end, function)
+    if not isinstance(steps, int):
+        raise TypeError(f"{function}(): argument 'steps' must be int, not {type(steps).__name__}")
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     if isinstance(start, complex) or isinstance(end, complex):
