@@ -98,8 +98,8 @@ def test_other_dtypes(dtype: type) -> None:
     assert y.dtype == dtype
     close(y, oracle(x.astype(wide), w.astype(wide), *how, 1), 1e-2)
     expected_dx, expected_dw = gradient_oracle(y, x, w, *how, 1)
-    close(kernels.convolution_input_grad(y, w, x.shape, *how, 1), expected_dx, 1e-2)
-    close(kernels.convolution_weight_grad(y, x, w.shape, *how, 1), expected_dw, 1e-2)
+    close(kernels.convolution_input_grad(y, w.conj(), x.shape, *how, 1), expected_dx, 1e-2)
+    close(kernels.convolution_weight_grad(y, x.conj(), w.shape, *how, 1), expected_dw, 1e-2)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
