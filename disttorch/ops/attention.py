@@ -49,7 +49,7 @@ def scaled_dot_product_attention(
         attn_mask = wrap(backend_of(scores._a).namespace.tri(*scores._a.shape[-2:], dtype=bool))
     if attn_mask is not None:
         scores = scores + (_additive(attn_mask, scores) if attn_mask._a.dtype == bool else attn_mask)
-    weights = _softmax_or_zeros(scores, attn_mask is not None)
+    weights = softmax(scores, -1) if attn_mask is None or is_causal else _softmax_or_zeros(scores)
     out = matmul(dropout(weights, dropout_p), value)
     return out if out._a.dtype == dtype else traced.cast(out, dtype)
 
@@ -87,9 +87,9 @@ def _additive(allowed: Tensor, like: Tensor) -> Tensor:
     return wrap(backend_of(allowed._a).namespace.where(allowed._a, 0, -np.inf).astype(like._a.dtype))
 
 
-def _softmax_or_zeros(scores: Tensor, masked: bool) -> Tensor:
-    nothing = (scores._a == -np.inf).all(-1, keepdims=True) if masked else None
-    if nothing is None or not nothing.any():
+def _softmax_or_zeros(scores: Tensor) -> Tensor:
+    nothing = (scores._a == -np.inf).all(-1, keepdims=True)
+    if not nothing.any():
         return softmax(scores, -1)
     zero = traced.zeros_from(scores, ())
     return traced.where(wrap(nothing), zero, softmax(traced.where(wrap(nothing), zero, scores), -1))
