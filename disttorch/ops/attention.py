@@ -32,9 +32,9 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Return softmax(query @ key^T * scale + mask) @ value; query [*, L, E], key [*, S, E], value [*, S, Ev].
 
-    `attn_mask` is bool, True where a query may look at a key, or is added to the scores; `is_causal` lets query i look at
-    the keys up to i. `scale` is 1 / sqrt(E) unless given. `dropout_p` is always applied. With `enable_gqa` several heads
-    (dimension -3) of the query share one of key and value. A query that may look at nothing gets zeros.
+    `attn_mask` is bool, True where a query may look at a key, or is added to the scores; `is_causal` lets query i
+    look at the keys up to i. `scale` is 1 / sqrt(E) unless given. `dropout_p` is always applied. With `enable_gqa`
+    several heads (dimension -3) of the query share one of key and value. A query that may look at nothing gets zeros.
     """
     _check_attention(query, key, value, attn_mask, is_causal)
     dtype = query._a.dtype
@@ -127,11 +127,11 @@ def multi_head_attention_forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the attention of `num_heads` heads, [L, N, E], and with `need_weights` its weights [N, L, S].
 
-    query is [L, N, E], key and value are [S, N, *], or all without N. `in_proj_weight` [3 E, E] or three separate weights
-    project them, `out_proj_weight` the result. Masks are true where nothing may look, or are added to the scores:
-    `key_padding_mask` [N, S], `attn_mask` [L, S] or [N * num_heads, L, S]. `bias_k`, `bias_v` and `add_zero_attn` append a
-    key; `static_k`, `static_v` [N * num_heads, S, E / num_heads] replace the projected ones. `is_causal` says that `attn_mask`
-    is the causal one.
+    query is [L, N, E], key and value are [S, N, *], or all without N. `in_proj_weight` [3 E, E] or three separate
+    weights project them, `out_proj_weight` the result. Masks are true where nothing may look, or are added to the
+    scores: `key_padding_mask` [N, S], `attn_mask` [L, S] or [N * num_heads, L, S]. `bias_k`, `bias_v` and
+    `add_zero_attn` append a key; `static_k`, `static_v` [N * num_heads, S, E / num_heads] replace the projected ones.
+    `is_causal` says that `attn_mask` is the causal one.
     """
     batched = _check_dims(query, key, value, key_padding_mask, attn_mask, num_heads)
     if not batched:

@@ -179,8 +179,8 @@ def instance_norm(
 ) -> Tensor:
     """Normalize each channel of each sample of input [N, C, *] by its own mean and variance (arXiv:1607.08022).
 
-    The running statistics, if given, move towards the samples' averages by `momentum`; without `use_input_stats` they are
-    what normalizes. Then comes weight * y + bias, both [C].
+    The running statistics, if given, move towards the samples' averages by `momentum`; without `use_input_stats` they
+    are what normalizes. Then comes weight * y + bias, both [C].
     """
     x = expect_tensor(input, "instance_norm")._a
     if use_input_stats and prod(x.shape[2:]) == 1:
@@ -271,7 +271,7 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Return x / (k + alpha * m)^beta, m being the mean of x^2 over `size` neighbouring channels of input [N, C, *S]."""
+    """Return x / (k + alpha * m)^beta, m the mean of x^2 over `size` neighbouring channels of input [N, C, *S]."""
     shape = expect_tensor(input, "local_response_norm")._a.shape
     if len(shape) < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")
