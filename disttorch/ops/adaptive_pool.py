@@ -1,4 +1,4 @@
-"""Pooling by windows that follow from the size of the result: adaptive and fractional pooling; and undoing max pooling."""
+"""Pooling by windows that follow from the result's size, adaptive or fractional; undoing max pooling."""
 
 from __future__ import annotations
 
@@ -180,8 +180,8 @@ def _fractional_max(n: int) -> Callable[..., Any]:
         name,
         f"""Return the largest elements of windows at random places, in order, of input [N, C, *S] (arXiv:1412.6071).
 
-    The {n} dimensions of the result have the sizes `output_size`, or `output_ratio` of the input's. With `return_indices`
-    also where each element was, counted over the spatial dimensions.
+    The {n} dimensions of the result have the sizes `output_size`, or `output_ratio` of the input's. With
+    `return_indices` also where each element was, counted over the spatial dimensions.
     """,
     )
 
@@ -205,7 +205,7 @@ def _fractional_size(
 
 
 def _starts(sample: np.ndarray, size: int, out: int, kernel: int) -> np.ndarray:
-    """Return [N, C, out], where windows begin: steps of (size - kernel) / (out - 1) from a random place, rounded down."""
+    """Return [N, C, out], where windows begin: steps of (size - kernel) / (out - 1), rounded down."""
     if out == 1:
         return np.full((*sample.shape, 1), size - kernel)
     real = np.float64 if sample.dtype == np.float64 else np.float32

@@ -32,9 +32,9 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """Return softmax(query @ key^T * scale + mask) @ value; query [*, L, E], key [*, S, E], value [*, S, Ev].
 
-    `attn_mask` is bool, True where a query may look at a key, or is added to the scores; `is_causal` lets query i look at
-    the keys up to i. `scale` is 1 / sqrt(E) unless given. `dropout_p` is always applied. With `enable_gqa` several heads
-    (dimension -3) of the query share one of key and value. A query that may look at nothing gets zeros.
+    `attn_mask` is bool, True where a query may look at a key, or is added to the scores; `is_causal` lets query i
+    look at the keys up to i. `scale` is 1 / sqrt(E) unless given. `dropout_p` is always applied. With `enable_gqa`
+    several heads (dimension -3) of the query share one of key and value. A query that may look at nothing gets zeros.
     """
     _check_attention(query, key, value, attn_mask, is_causal)
     dtype = query._a.dtype
@@ -49,7 +49,7 @@ def scaled_dot_product_attention(
         attn_mask = wrap(backend_of(scores._a).namespace.tri(*scores._a.shape[-2:], dtype=bool))
     if attn_mask is not None:
         scores = scores + (_additive(attn_mask, scores) if attn_mask._a.dtype == bool else attn_mask)
-    weights = _softmax_or_zeros(scores, attn_mask is not None)
+    weights = softmax(scores, -1) if attn_mask is None or is_causal else _softmax_or_zeros(scores)
     out = matmul(dropout(weights, dropout_p), value)
     return out if out._a.dtype == dtype else traced.cast(out, dtype)
 
@@ -87,9 +87,9 @@ def _additive(allowed: Tensor, like: Tensor) -> Tensor:
     return wrap(backend_of(allowed._a).namespace.where(allowed._a, 0, -np.inf).astype(like._a.dtype))
 
 
-def _softmax_or_zeros(scores: Tensor, masked: bool) -> Tensor:
-    nothing = (scores._a == -np.inf).all(-1, keepdims=True) if masked else None
-    if nothing is None or not nothing.any():
+def _softmax_or_zeros(scores: Tensor) -> Tensor:
+    nothing = (scores._a == -np.inf).all(-1, keepdims=True)
+    if not nothing.any():
         return softmax(scores, -1)
     zero = traced.zeros_from(scores, ())
     return traced.where(wrap(nothing), zero, softmax(traced.where(wrap(nothing), zero, scores), -1))
@@ -127,11 +127,11 @@ def multi_head_attention_forward(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the attention of `num_heads` heads, [L, N, E], and with `need_weights` its weights [N, L, S].
 
-    query is [L, N, E], key and value are [S, N, *], or all without N. `in_proj_weight` [3 E, E] or three separate weights
-    project them, `out_proj_weight` the result. Masks are true where nothing may look, or are added to the scores:
-    `key_padding_mask` [N, S], `attn_mask` [L, S] or [N * num_heads, L, S]. `bias_k`, `bias_v` and `add_zero_attn` append a
-    key; `static_k`, `static_v` [N * num_heads, S, E / num_heads] replace the projected ones. `is_causal` says that `attn_mask`
-    is the causal one.
+    query is [L, N, E], key and value are [S, N, *], or all without N. `in_proj_weight` [3 E, E] or three separate
+    weights project them, `out_proj_weight` the result. Masks are true where nothing may look, or are added to the
+    scores: `key_padding_mask` [N, S], `attn_mask` [L, S] or [N * num_heads, L, S]. `bias_k`, `bias_v` and
+    `add_zero_attn` append a key; `static_k`, `static_v` [N * num_heads, S, E / num_heads] replace the projected ones.
+    `is_causal` says that `attn_mask` is the causal one.
     """
     batched = _check_dims(query, key, value, key_padding_mask, attn_mask, num_heads)
     if not batched:

@@ -94,9 +94,9 @@ def embedding(
 ) -> Tensor:
     """Return the rows of `weight` [rows, D] that `input` [*], integers, names: [*, D].
 
-    Rows named `padding_idx` pass no gradient on. With `max_norm`, rows in use with a larger `norm_type`-norm are scaled to
-    it first, in `weight` itself. `scale_grad_by_freq` divides gradients by how often a row is named. A row out of range
-    raises IndexError; sparse gradients are not in disttorch.
+    Rows named `padding_idx` pass no gradient on. With `max_norm`, rows in use with a larger `norm_type`-norm are
+    scaled to it first, in `weight` itself. `scale_grad_by_freq` divides gradients by how often a row is named. A row
+    out of range raises IndexError; sparse gradients are not in disttorch.
     """
     _refuse_sparse("embedding", sparse)
     rows = _row_numbers("embedding", input, weight)
@@ -134,9 +134,9 @@ def embedding_bag(
 ) -> Tensor:
     """Return the "sum", "mean" or "max" of the rows of `weight` in each bag of row numbers: [bags, D].
 
-    `input` is [bags, size], or [n] with the place `offsets` [bags] where each bag begins (`include_last_offset`: and where the
-    last one ends). `per_sample_weights`, of the shape of `input`, are factors for "sum". Rows named `padding_idx` do not
-    count. An empty bag gives zeros.
+    `input` is [bags, size], or [n] with the place `offsets` [bags] where each bag begins (`include_last_offset`: and
+    where the last one ends). `per_sample_weights`, of the shape of `input`, are factors for "sum". Rows named
+    `padding_idx` do not count. An empty bag gives zeros.
     """
     _check_bags(input, weight, offsets, mode, scale_grad_by_freq, per_sample_weights)
     _refuse_sparse("embedding_bag", sparse)

@@ -32,9 +32,9 @@ def grid_sample(
 ) -> Tensor:
     """Return input [N, C, H, W] at the places (x, y) of grid [N, h, w, 2], from -1 to 1: [N, C, h, w].
 
-    Or [N, C, D, H, W] at the places (x, y, z) of [N, d, h, w, 3]. `mode` is "bilinear", "nearest" or "bicubic" (images only).
-    Outside are "zeros", the nearest element ("border") or the mirrored input ("reflection"). With `align_corners`, -1 and 1
-    are the centers of the outermost elements, otherwise their outer edges.
+    Or [N, C, D, H, W] at the places (x, y, z) of [N, d, h, w, 3]. `mode` is "bilinear", "nearest" or "bicubic"
+    (images only). Outside are "zeros", the nearest element ("border") or the mirrored input ("reflection"). With
+    `align_corners`, -1 and 1 are the centers of the outermost elements, otherwise their outer edges.
     """
     if mode not in _MODES:
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be one of {_MODES}, but got: '{mode}'")
@@ -50,14 +50,14 @@ def grid_sample(
 def grid_sampler_2d(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    """Return `grid_sample` of images, with modes as numbers: 0, 1, 2 for the names in the order of its documentation."""
+    """Return `grid_sample` of images, with modes as numbers: 0, 1, 2 for its names in their order."""
     return _by_number(4, input, grid, interpolation_mode, padding_mode, align_corners)
 
 
 def grid_sampler_3d(
     input: Tensor, grid: Tensor, interpolation_mode: int, padding_mode: int, align_corners: bool
 ) -> Tensor:
-    """Return `grid_sample` of volumes, with modes as numbers: 0, 1, 2 for the names in the order of its documentation."""
+    """Return `grid_sample` of volumes, with modes as numbers: 0, 1, 2 for its names in their order."""
     return _by_number(5, input, grid, interpolation_mode, padding_mode, align_corners)
 
 
@@ -196,7 +196,7 @@ def _reflected(at: Any, low: float, high: float) -> tuple[Any, Any]:
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
-    """Return the grid [N, H, W, 2] of places theta @ (x, y, 1) for theta [N, 2, 3] and an output of `size` [N, C, H, W].
+    """Return the grid [N, H, W, 2] of theta @ (x, y, 1) for theta [N, 2, 3] and an output of `size` [N, C, H, W].
 
     For theta [N, 3, 4] and [N, C, D, H, W] it is [N, D, H, W, 3]. `align_corners` is as in `grid_sample`.
     """

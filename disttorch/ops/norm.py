@@ -13,10 +13,11 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
+from disttorch.backends import kernels_of
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.padding import pad
 from disttorch.ops.pool import avg_pool2d, avg_pool3d
-from disttorch.ops.registry import traced
+from disttorch.ops.registry import both, traced
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
@@ -24,28 +25,28 @@ __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "local_res
 @operator(1, differentiable=3)
 def standardize(xp, x, dims, eps):
     """Return (x - mean) / sqrt(var + eps), mean and var, the biased variance, over `dims`, which stay with size 1."""
-    mean = x.mean(dims, keepdims=True)
-    centered = x - mean
-    var = (centered * centered).mean(dims, keepdims=True)
-    centered *= 1 / xp.sqrt(var + x.dtype.type(eps))
-    return centered, mean, var
+    return kernels_of(x).standardize(x, dims, eps)
 
 
 @standardize.vjp
 def _(F, g, out0, out2, dims, eps, x_shape):
     share = 1 / prod(x_shape[d] for d in dims)
-    step = F.rsqrt(out2 + eps)
-    total = None
-    if g[0] is not None:
-        along = out0 * F.mean(g[0] * out0, dims, True)
-        total = (g[0] - F.mean(g[0], dims, True) - along) * step
+    total = None if g[0] is None else F.standardize_grad(g[0], out0, out2, dims, eps)
     if g[1] is not None:
         mine = F.expand(g[1] * share, x_shape)
         total = mine if total is None else total + mine
     if g[2] is not None:
-        mine = g[2] * out0 / step * (2 * share)
+        mine = g[2] * out0 / F.rsqrt(out2 + eps) * (2 * share)
         total = mine if total is None else total + mine
     return total
+
+
+def _standardize_grad(g: Tensor, y: Tensor, var: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    along = y * traced.mean(g * y, dims, True)
+    return (g - traced.mean(g, dims, True) - along) * traced.rsqrt(var + eps)
+
+
+both("standardize_grad", lambda g, *saved: kernels_of(g).standardize_grad(g, *saved), _standardize_grad)
 
 
 @operator(1, differentiable=2)
@@ -178,8 +179,8 @@ def instance_norm(
 ) -> Tensor:
     """Normalize each channel of each sample of input [N, C, *] by its own mean and variance (arXiv:1607.08022).
 
-    The running statistics, if given, move towards the samples' averages by `momentum`; without `use_input_stats` they are
-    what normalizes. Then comes weight * y + bias, both [C].
+    The running statistics, if given, move towards the samples' averages by `momentum`; without `use_input_stats` they
+    are what normalizes. Then comes weight * y + bias, both [C].
     """
     x = expect_tensor(input, "instance_norm")._a
     if use_input_stats and prod(x.shape[2:]) == 1:
@@ -270,7 +271,7 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Return x / (k + alpha * m)^beta, m being the mean of x^2 over `size` neighbouring channels of input [N, C, *S]."""
+    """Return x / (k + alpha * m)^beta, m the mean of x^2 over `size` neighbouring channels of input [N, C, *S]."""
     shape = expect_tensor(input, "local_response_norm")._a.shape
     if len(shape) < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")

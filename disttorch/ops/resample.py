@@ -60,9 +60,9 @@ def interpolate(
 ) -> Tensor:
     """Resize input [N, C, *S] to the spatial `size`, or by `scale_factor`.
 
-    `mode`: "nearest", "nearest-exact", "linear" (3-D input), "bilinear" or "bicubic" (4-D), "trilinear" (5-D), "area" (adaptive
-    averages). `align_corners` makes the outermost elements of input and result coincide; `antialias` widens the filter when
-    a 4-D input is made smaller. Raises ValueError for arguments that exclude each other.
+    `mode`: "nearest", "nearest-exact", "linear" (3-D input), "bilinear" or "bicubic" (4-D), "trilinear" (5-D), "area"
+    (adaptive averages). `align_corners` makes the outermost elements of input and result coincide; `antialias` widens
+    the filter when a 4-D input is made smaller. Raises ValueError for arguments that exclude each other.
     """
     shape = expect_tensor(input, "interpolate")._a.shape
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
@@ -219,7 +219,7 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """Rearrange the channels of input [N, C, *] from [groups, C / groups] to [C / groups, groups] (arXiv:1707.01083)."""
+    """Reorder channels of input [N, C, *] from [groups, C / groups] to [C / groups, groups] (arXiv:1707.01083)."""
     shape = _image("channel_shuffle", input)
     if groups <= 0:
         raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")

@@ -114,7 +114,7 @@ def cubic(size: int, out: int, align_corners: bool, scale: float | None, real: A
 
 
 def cubic_weights(share: Any) -> list[Any]:
-    """Return the weights of the four elements around a place that is `share` of the way from the second to the third."""
+    """Return the weights of the four elements around a place, `share` of the way from the second to the third."""
     far, near = _cubic_far, _cubic_near
     return [far(share + 1), near(share), near(1 - share), far(2 - share)]
 

@@ -13,6 +13,7 @@ from disttorch.backends.numpy.linalg import (
     matrix_exp,
     solve_triangular,
 )
+from disttorch.backends.numpy.norm import standardize, standardize_grad
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
@@ -35,5 +36,6 @@ __all__ = [
     "ldl_solve", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor",
     "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at",
     "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special", "searchsorted",
-    "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "unique", "unique_consecutive",
+    "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "standardize", "standardize_grad",
+    "unique", "unique_consecutive",
 ]  # fmt: skip

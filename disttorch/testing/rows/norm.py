@@ -31,6 +31,8 @@ def samples() -> Iterator[Sample]:
         yield from one("local_response_norm", layer("local_response_norm", 3, 0.5), x, covers="avg_pool")
     for name in ("standardize", "scale_to_unit"):
         yield from one(name, lambda t, x, n=name: getattr(traced, n)(x, (0, 2), 0.1), P(2, 2, 3), internal=True)
+    for dims in ((0, 2), (2,)):  # rows long enough for the compiled kernels
+        yield from one("standardize", lambda t, x, d=dims: traced.standardize(x, d, 0.1), P(2, 2, 8), internal=True)
 
 
 def _layer_norm(x: Any) -> Any:
