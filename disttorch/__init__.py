@@ -99,6 +99,7 @@ subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
     sub, mul, div, neg, abs, cat, cat, outer,
 )  # fmt: skip
 
+import disttorch.ops.grad_names as _grad_names
 import disttorch.backends.cuda as _cuda
 import disttorch.backends.cudnn as _cudnn
 import disttorch.backends.mps as _mps
