@@ -15,14 +15,16 @@ class Size(tuple):
         """Return the number of elements."""
         return prod(self)
 
-    def __add__(self, other: tuple) -> Size:
-        return Size(tuple.__add__(self, other))
+    def __add__(self, other: Any) -> Size:
+        if not isinstance(other, tuple):
+            raise TypeError(f"can only concatenate tuple (not {type(other).__name__}) to torch.Size")
+        return Size(tuple(self) + tuple(other))
 
-    def __radd__(self, other: tuple) -> Size:
-        return Size(other + tuple(self)) if isinstance(other, tuple) else NotImplemented
+    def __radd__(self, other: Any) -> Size:
+        return Size(other).__add__(self)
 
     def __mul__(self, times: Any) -> Size:
-        return Size(tuple(self) * times)
+        return Size(tuple.__mul__(self, times))
 
     __rmul__ = __mul__
 
