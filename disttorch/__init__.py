@@ -84,17 +84,6 @@ from disttorch.version import __version__
 from disttorch.serialization import load, save
 from disttorch import distributed, fft, linalg, masked, nn, optim, signal, special, utils
 
-import disttorch.ops.grad_names as _grad_names
-import disttorch.backends.cuda as _cuda
-import disttorch.backends.cudnn as _cudnn
-import disttorch.backends.mps as _mps
-import disttorch.autograd.functional as _functional
-from disttorch import accelerator, func, _missing
-from disttorch.func import vmap
-
-_missing.guard_tensor(Tensor)
-_missing.guard_modules()
-
 float = float32
 double = float64
 half = float16
@@ -109,3 +98,14 @@ newaxis = None
 subtract, multiply, divide, negative, absolute, concat, concatenate, ger = (
     sub, mul, div, neg, abs, cat, cat, outer,
 )  # fmt: skip
+
+import disttorch.ops.grad_names as _grad_names
+import disttorch.backends.cuda as _cuda
+import disttorch.backends.cudnn as _cudnn
+import disttorch.backends.mps as _mps
+import disttorch.autograd.functional as _functional
+from disttorch import accelerator, func, _missing
+from disttorch.func import vmap
+
+_missing.guard_tensor(Tensor)
+_missing.guard_modules()
