@@ -150,6 +150,7 @@ newaxis = None
 
 ger = outer
 
+import disttorch.ops.grad_names as _grad_names
 import disttorch.backends.cuda as _cuda
 import disttorch.backends.cudnn as _cudnn
 import disttorch.backends.mps as _mps

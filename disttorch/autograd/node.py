@@ -45,7 +45,8 @@ class Node:
 
     def name(self) -> str:
         """Return the name that PyTorch gives the operation's derivative, e.g. `AddBackward0`."""
-        return self.op.grad_name
+        namer = getattr(self.op, "namer", None)  # where it depends on the call
+        return self.op.grad_name if namer is None else namer(self)
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

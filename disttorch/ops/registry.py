@@ -77,6 +77,7 @@ class Operator:
         self._plans: dict[tuple[bool, ...], tuple[int | None, ...]] = {}
         self.pointwise_plan: list[tuple[int | None, ...]] = [()] * 4
         self.function: Callable[..., Any] = kernel
+        self.namer: Callable[[Node], str] | None = None
 
     def vjp(self, *inputs: str | Rule) -> Any:
         """Register a rule: `@op.vjp` for the only input or all of them together, `@op.vjp("x")` for one input."""

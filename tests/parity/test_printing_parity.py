@@ -247,3 +247,32 @@ def test_limits_are_those_of_torch() -> None:
         if name in FLOATING:
             ours, theirs = disttorch.finfo(getattr(disttorch, name)), torch.finfo(getattr(torch, name))
             assert [getattr(ours, f) for f in fields] == [getattr(theirs, f) for f in fields]
+
+
+# -- names of nodes -----------------------------------------------------------------------------------------------------
+
+GRAPHS = """
+x + 1 | x - 1 | x - x | x * 2 | x / 2 | -x | x**2 | 2**x | x**x | x**0.5 | x @ x | x @ x[0] | x[0] @ x[0] | x % x | x % 2
+x[0] | x[:, 0] | x[None] | x[0, 0] | x[0:1] | x[1:] | x[:] | x[..., None] | x[None, 0] | x[0:1, 1] | x[0, :] | x[:, None]
+x[0, None] | x[[0, 1]] | x[x > 0] | x.exp() | x.log() | x.sqrt() | x.tanh() | x.sigmoid() | x.relu() | x.abs() | x.square()
+x.clamp(0, 1) | x.clamp(min=0) | x.sum() | x.sum(0) | x.sum(1, keepdim=True) | x.mean() | x.mean(0) | x.prod() | x.prod(0)
+x.max() | x.min() | x.amax(0) | x.amin(1) | x.norm() | x.view(-1) | x.reshape(-1) | x.flatten() | x.t() | x.permute(1, 0)
+x.transpose(0, 1) | x.squeeze(0) | x.unsqueeze(0) | x[None].expand(3, 2, 2) | t.cat([x, x]) | t.stack([x, x]) | x.split(1)[1]
+x.unbind(0)[0] | x.clone() | x.double() | x.t().contiguous() | F.softmax(x, 1) | F.log_softmax(x, 1) | x.gather(1, x.long())
+F.nll_loss(x, t.tensor([0, 1])) | F.cross_entropy(x, t.tensor([0, 1])) | F.mse_loss(x, x.detach()) | F.linear(x, x)
+F.linear(x, x, x[0]) | F.linear(x[None], x) | F.linear(x[None], x, x[0]) | F.leaky_relu(x) | F.conv2d(x[None, None], x[None, None])
+F.max_pool2d(x[None, None], 2) | F.avg_pool2d(x[None, None], 2) | t.where(x > 0, x, x * 2) | x.cumsum(0) | (x * 1).add_(1)
+(x * 1).mul_(2) | F.relu_(x * 1) | (x * 1).zero_() | (x * 1).fill_(2) | t.atan2(x, x) | t.maximum(x, x) | t.fmod(x, x)
+x.narrow(0, 0, 1) | t.bmm(x[None], x[None]) | x.floor() | x.div(x, rounding_mode="floor") | (x + 0j).real | t.nn.Linear(2, 3)(x)
+"""
+
+
+@pytest.mark.parametrize("expression", [e.strip() for line in GRAPHS.splitlines() for e in line.split(" | ") if e])
+def test_a_result_names_its_operation_as_in_torch(expression: str) -> None:
+    def text(t: Any) -> str:
+        with t.random.fork_rng():
+            t.manual_seed(0)
+            x = t.tensor([[0.5, 0.25], [1.5, 1.0]], requires_grad=True)
+            return repr(eval(expression, {"t": t, "x": x, "F": t.nn.functional}))
+
+    assert text(disttorch) == text(torch)
