@@ -13,6 +13,7 @@ import numpy as np
 
 from disttorch.autograd.grad_mode import is_grad_enabled
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of, kernels_of
 from disttorch.ops.define import for_both, operator
 from disttorch.ops.factor import LinAlgError, check_floating, check_matrix, check_square
 from disttorch.ops.registry import raw
@@ -49,7 +50,8 @@ class SVDResult(NamedTuple):
 @operator(1, name="svd", grad_name="LinalgSvdBackward0")
 def _svd(xp, x, full_matrices):
     try:
-        u, s, vh = xp.linalg.svd(x, full_matrices)
+        with kernels_of(x).linalg_errors(x):
+            u, s, vh = xp.linalg.svd(x, full_matrices)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.svd") from None
     return xp.ascontiguousarray(u), s, xp.ascontiguousarray(vh)
@@ -117,14 +119,13 @@ def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     if _recording(A):
         return _svd(A, False)[1]
     try:
-        return wrap(_library(A).linalg.svd(A._a, compute_uv=False))
+        with kernels_of(A._a).linalg_errors(A._a):
+            return wrap(_library(A).linalg.svd(A._a, compute_uv=False))
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.svd") from None
 
 
 def _library(x: Tensor) -> Any:
-    from disttorch.backends import backend_of
-
     return backend_of(x._a).namespace
 
 
@@ -144,7 +145,8 @@ class EighResult(NamedTuple):
 @operator(1, name="eigh", grad_name="LinalgEighBackward0")
 def _eigh(xp, x, uplo):
     try:
-        values, vectors = xp.linalg.eigh(x, uplo)
+        with kernels_of(x).linalg_errors(x):
+            values, vectors = xp.linalg.eigh(x, uplo)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eigh") from None
     return values, xp.ascontiguousarray(vectors)
@@ -181,7 +183,8 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     if _recording(A):
         return _eigh(A, uplo)[0]
     try:
-        return wrap(_library(A).linalg.eigvalsh(A._a, uplo))
+        with kernels_of(A._a).linalg_errors(A._a):
+            return wrap(_library(A).linalg.eigvalsh(A._a, uplo))
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eigh") from None
 
@@ -189,7 +192,8 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 @operator(1, name="eig", grad_name="LinalgEigBackward0")
 def _eig(xp, x):
     try:
-        values, vectors = xp.linalg.eig(x)
+        with kernels_of(x).linalg_errors(x):
+            values, vectors = xp.linalg.eig(x)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eig") from None
     d = np.result_type(x.dtype, np.complex64)
@@ -229,7 +233,8 @@ def eigvals(A: Tensor) -> Tensor:
     _check_finite("linalg.eigvals", A)
     if _recording(A):
         return _eig(A)[0]
-    values = _library(A).linalg.eigvals(A._a)
+    with kernels_of(A._a).linalg_errors(A._a):
+        values = _library(A).linalg.eigvals(A._a)
     return wrap(values.astype(np.result_type(A._a.dtype, np.complex64)))
 
 

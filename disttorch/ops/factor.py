@@ -126,7 +126,9 @@ class CholeskyExResult(NamedTuple):
 def _cholesky(xp, x, upper):
     lower = x.conj().swapaxes(-1, -2) if upper else x
     try:
-        factor, info = xp.linalg.cholesky(lower), xp.zeros(x.shape[:-2], np.int32)
+        with kernels_of(x).linalg_errors(x):
+            factor = xp.linalg.cholesky(lower)
+        info = xp.zeros(x.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         factor, info = kernels_of(x).cholesky_info(lower)
     return (xp.ascontiguousarray(factor.conj().swapaxes(-1, -2)) if upper else factor), info

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import scipy.fft
+import scipy.linalg
 import scipy.special
 
 NAMES: dict[str, Any] = json.loads((Path(__file__).parent / "names.json").read_text(encoding="utf-8"))
@@ -193,17 +194,25 @@ class Namespace:
 
     def _function(self, name: str, member: Any) -> Callable[..., Any]:
         parameters = NAMES[self._module][name]
+        checked = self._module == "cupy.linalg"
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if parameters is not None:
                 unknown = kwargs.keys() - set(parameters)
-                if unknown or len(args) > len(parameters):
+                many = any(name.startswith("*") for name in parameters)
+                if unknown or (len(args) > len(parameters) and not many):
                     raise TypeError(f"{self._module}.{name} takes ({', '.join(parameters)}), got {sorted(unknown)}")
-            return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            try:
+                return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            except np.linalg.LinAlgError as error:
+                if checked and not _linalg_raises:
+                    raise RuntimeError(f"{self._module}.{name} returns undefined numbers here: {error}") from None
+                raise
 
         if isinstance(member, np.ufunc):
-            for method in ("reduce", "accumulate", "outer", "at"):
+            for method in ("reduce", "accumulate") if name in ("add", "multiply") else ():
                 setattr(call, method, _ufunc_method(getattr(member, method)))
+            call.outer = _ufunc_method(member.outer)  # type: ignore[attr-defined]
         return call
 
 
@@ -222,7 +231,22 @@ def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
 
 
 def _scatter_add(a: ndarray, slices: Any, value: Any) -> None:
+    if a.dtype.char not in "iILQefdFD":
+        raise TypeError(f"cupyx.scatter_add only supports int32, float16, ... as data type, not {a.dtype}")
     np.add.at(a._v, unwrapped(slices), unwrapped(value))
+
+
+_linalg_raises: list[str] = []
+
+
+@contextlib.contextmanager
+def _errstate(linalg: str) -> Iterator[None]:
+    """Make the functions of `linalg` raise, as CuPy's do where it is told to."""
+    _linalg_raises.append(linalg)
+    try:
+        yield
+    finally:
+        _linalg_raises.pop()
 
 
 linalg = Namespace("cupy.linalg", np.linalg)
@@ -234,5 +258,10 @@ cupy = Namespace(
 )  # fmt: skip
 cupyx = SimpleNamespace(
     scatter_add=_scatter_add,
-    scipy=SimpleNamespace(special=Namespace("cupyx.scipy.special", scipy.special), fft=scipy.fft),
+    errstate=_errstate,
+    scipy=SimpleNamespace(
+        special=Namespace("cupyx.scipy.special", scipy.special),
+        fft=Namespace("cupyx.scipy.fft", scipy.fft),
+        linalg=Namespace("cupyx.scipy.linalg", scipy.linalg),
+    ),
 )
