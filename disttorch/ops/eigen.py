@@ -216,7 +216,7 @@ def _(F, g, out0, out1):
 def _check_finite(function: str, x: Tensor) -> None:
     check_floating(function, x)
     check_square(function, x)
-    if not np.isfinite(x._a).all():
+    if not _library(x).isfinite(x._a).all():
         raise RuntimeError("torch.linalg.eig: input tensor should not contain infs or NaNs.")
 
 
@@ -243,12 +243,13 @@ def eigvals(A: Tensor) -> Tensor:
 
 def _threshold(largest: Any, atol: Any, rtol: Any, shape: tuple[int, ...]) -> Any:
     """Return what singular values count as zero: max(atol, rtol * the largest); rtol is max(m, n) eps unless one is given."""
+    xp = backend_of(largest).namespace
     if rtol is None:
         default = np.finfo(largest.dtype).eps * max(shape[-2:])
-        given = None if atol is None else np.asarray(atol)
-        rtol = default if given is None else np.where(given > 0, 0.0, default)
-    limit = np.asarray(rtol) * largest
-    return limit if atol is None else np.maximum(np.asarray(atol), limit)
+        given = None if atol is None else xp.asarray(atol)
+        rtol = default if given is None else xp.where(given > 0, 0.0, default)
+    limit = xp.asarray(rtol) * largest
+    return limit if atol is None else xp.maximum(xp.asarray(atol), limit)
 
 
 def _tolerance(value: Any, name: str, function: str) -> Any:
@@ -260,7 +261,7 @@ def _tolerance(value: Any, name: str, function: str) -> Any:
 
 
 def _largest(values: Any) -> Any:
-    return values.max(-1, initial=0)
+    return values.max(-1) if values.shape[-1] else values.sum(-1)
 
 
 @operator(1, name="pinv", grad_name="LinalgPinvBackward0")
@@ -335,6 +336,7 @@ def matrix_rank(
         atol, rtol = tol, 0.0
     tolerances = [_tolerance(v, name, "torch.linalg.matrix_rank") for v, name in ((atol, "atol"), (rtol, "rtol"))]
     values = (eigvalsh if hermitian else svdvals)(A.detach())._a
-    size = np.abs(values)
-    limit = np.asarray(_threshold(_largest(size), *tolerances, A._a.shape))
-    return wrap(np.asarray((size > limit[..., None]).sum(-1)))
+    xp = _library(A)
+    size = xp.absolute(values)
+    limit = xp.asarray(_threshold(_largest(size), *tolerances, A._a.shape))
+    return wrap(xp.asarray((size > limit[..., None]).sum(-1)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from disttorch.autograd.grad_mode import no_grad
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.ops.creation import zeros
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
@@ -72,7 +73,7 @@ def _refuse_sparse(function: str, sparse: bool) -> None:
 
 def _shared_gradient(found: Tensor, rows: Any, count: int) -> Tensor:
     """Let each of the rows [*, D] pass on its gradient divided by how often its number occurs."""
-    often = np.bincount(rows.reshape(-1), minlength=count)[rows]
+    often = backend_of(rows).namespace.bincount(rows.reshape(-1), minlength=count)[rows]
     return scale_gradient(found, (1 / often).astype(found._a.dtype)[..., None])
 
 
@@ -148,11 +149,12 @@ def embedding_bag(
         _limit_rows(weight, rows, max_norm, norm_type)
     if padding_idx is not None and not -count <= padding_idx < count:
         raise RuntimeError(f"padding_idx must be within the number of embeddings, {count}, but got {padding_idx}")
-    kept = np.arange(rows.size) if padding_idx is None else np.flatnonzero(rows != padding_idx % count)
+    xp = backend_of(rows).namespace
+    kept = xp.arange(rows.size) if padding_idx is None else xp.flatnonzero(rows != padding_idx % count)
     found = weight[wrap(rows[kept])]
     if scale_grad_by_freq and rows.size:
         found = scale_gradient(
-            found, (1 / np.bincount(rows, minlength=count)[rows[kept]]).astype(found._a.dtype)[:, None]
+            found, (1 / xp.bincount(rows, minlength=count)[rows[kept]]).astype(found._a.dtype)[:, None]
         )
     if per_sample_weights is not None:
         found = found * traced.reshape(per_sample_weights, (-1,))[wrap(kept)].unsqueeze(1)
@@ -191,10 +193,11 @@ def _check_bags(
 
 def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> tuple[np.ndarray, int]:
     """Return the number of the bag that each row number is in, and how many bags there are."""
+    xp = backend_of(input._a).namespace
     if offsets is None:
         bags, size = input._a.shape
-        return np.repeat(np.arange(bags), size), bags
-    starts = np.asarray(offsets._a)
+        return xp.repeat(xp.arange(bags), size), bags
+    starts = xp.asarray(offsets._a)
     if include_last_offset:
         if not starts.size:
             raise RuntimeError("include_last_offset: number of offsets should be at least 1")
@@ -204,29 +207,29 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> t
             f"offsets[0] has to be 0, i.e., the first sequence in the mini-batch has to start from position 0, and the others "
             f"within the input of length {input._a.size}. However, got {starts.tolist()}"
         )
-    return np.searchsorted(starts, np.arange(input._a.size), side="right") - 1, starts.size
+    return xp.searchsorted(starts, xp.arange(input._a.size), side="right") - 1, starts.size
 
 
 def _pooled(found: Tensor, bag: np.ndarray, bags: int, mode: str) -> Tensor:
     """Return the rows `found` [n, D], which are in the bags `bag` [n], put together: [bags, D]."""
-    width = found._a.shape[1]
-    often = np.bincount(bag, minlength=bags)
+    width, xp = found._a.shape[1], backend_of(bag).namespace
+    often = xp.bincount(bag, minlength=bags)
     if mode == "max":
         return _largest(found, bag, bags, often)
-    places = np.broadcast_to(bag[:, None], (bag.size, width))
+    places = xp.broadcast_to(bag[:, None], (bag.size, width))
     total = traced.scatter_add(traced.zeros_from(found, (bags, width)), found, 0, places)
-    return total / wrap(np.maximum(often, 1).astype(found._a.dtype)[:, None]) if mode == "mean" else total
+    return total / wrap(xp.maximum(often, 1).astype(found._a.dtype)[:, None]) if mode == "mean" else total
 
 
 def _largest(found: Tensor, bag: np.ndarray, bags: int, often: np.ndarray) -> Tensor:
-    width = found._a.shape[1]
+    width, xp = found._a.shape[1], backend_of(bag).namespace
     if not bag.size:
         return traced.zeros_from(found, (bags, width))
-    place = np.arange(bag.size) - (np.cumsum(often) - often)[bag]
-    candidates = np.zeros((bags, int(often.max())), np.int64)
-    candidates[bag, place] = np.arange(bag.size)
-    absent = (np.arange(candidates.shape[1]) >= often[:, None])[..., None]
-    best = np.where(absent, -np.inf, found._a[candidates].astype(np.float64)).argmax(1)
-    chosen = np.take_along_axis(candidates, best, 1)
+    place = xp.arange(bag.size) - (xp.cumsum(often) - often)[bag]
+    candidates = xp.zeros((bags, int(often.max())), np.int64)
+    candidates[bag, place] = xp.arange(bag.size)
+    absent = (xp.arange(candidates.shape[1]) >= often[:, None])[..., None]
+    best = xp.where(absent, -np.inf, found._a[candidates].astype(np.float64)).argmax(1)
+    chosen = xp.take_along_axis(candidates, best, 1)
     values = traced.gather(found, 0, chosen)
     return traced.where(wrap((often > 0)[:, None]), values, traced.zeros_from(found, ()))

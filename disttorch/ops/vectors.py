@@ -10,12 +10,14 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.core import dtypes
 from disttorch.ops import shape
+from disttorch.ops.diagonals import diagonal as diagonal_view
 from disttorch.ops.eigen import svdvals
 from disttorch.ops.factor import check_matrix, check_square
 from disttorch.ops.products import cross_along, multiply_chain
 from disttorch.ops.reduce import amax, amin, reduced_dims
 from disttorch.ops.registry import traced
 from disttorch.ops.solve import inv_ex
+from disttorch.ops.views import narrow
 from disttorch.ops.write import type_label, with_out
 
 __all__ = [
@@ -147,8 +149,8 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
         values = svdvals(A)
         n = values._a.ndim - 1
         if not values._a.shape[-1]:
-            return wrap(np.zeros(values._a.shape[:-1], values._a.dtype))
-        first, last = (traced.squeeze(shape.narrow(values, n, k, 1), (n,)) for k in (0, values._a.shape[-1] - 1))
+            return traced.zeros_from(values, values._a.shape[:-1])
+        first, last = (traced.squeeze(narrow(values, n, k, 1), (n,)) for k in (0, values._a.shape[-1] - 1))
         return last / first if p == -2 else first / last
     check_square("linalg.cond", A)
     inverse, info = inv_ex(A)
@@ -179,7 +181,7 @@ def cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Return a view of the diagonals of matrices, as the last dimension."""
-    return shape.diagonal(A, offset, dim1, dim2)
+    return diagonal_view(A, offset, dim1, dim2)
 
 
 @with_out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,7 +40,13 @@ def unwrapped(value: Any) -> Any:
 def wrapped(value: Any) -> Any:
     """Return a result as the double's: arrays and NumPy scalars become arrays, also inside tuples and lists."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return ndarray(np.asarray(value))
+        array = np.asarray(value)
+        with warnings.catch_warnings(action="ignore"):
+            frozen = not array.flags.writeable
+        if frozen:  # diagonals can be written to
+            with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
+                array.flags.writeable = True
+        return ndarray(array)
     if isinstance(value, (list, tuple)):
         made = [wrapped(item) for item in value]
         return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
@@ -74,8 +81,8 @@ class ndarray:
     itemsize = property(lambda self: self._v.itemsize)
     nbytes = property(lambda self: self._v.nbytes)
     T = property(lambda self: ndarray(self._v.T))
-    real = property(lambda self: ndarray(self._v.real))
-    imag = property(lambda self: ndarray(self._v.imag))
+    real = property(lambda self: ndarray(self._v.real), lambda self, x: setattr(self._v, "real", unwrapped(x)))
+    imag = property(lambda self: ndarray(self._v.imag), lambda self, x: setattr(self._v, "imag", unwrapped(x)))
     base = property(lambda self: None if self._v.base is None else ndarray(self._v.base))
     data = property(lambda self: SimpleNamespace(ptr=self._v.ctypes.data))
     flags = property(
@@ -249,12 +256,17 @@ def _errstate(linalg: str) -> Iterator[None]:
         _linalg_raises.pop()
 
 
+class _Grid:
+    def __getitem__(self, index: Any) -> Any:
+        return wrapped(np.ogrid[index])
+
+
 linalg = Namespace("cupy.linalg", np.linalg)
 fft = Namespace("cupy.fft", np.fft)
 stride_tricks = SimpleNamespace(as_strided=_as_strided)
 cupy = Namespace(
     "cupy", np, ndarray=ndarray, linalg=linalg, fft=fft, asarray=asarray, array=asarray,
-    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, cuda=SimpleNamespace(Device=contextlib.nullcontext),
+    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, ogrid=_Grid(), cuda=SimpleNamespace(Device=contextlib.nullcontext),
 )  # fmt: skip
 cupyx = SimpleNamespace(
     scatter_add=_scatter_add,

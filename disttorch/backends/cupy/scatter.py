@@ -28,7 +28,7 @@ def reduce_at(target: Any, index: tuple[Any, ...], values: Any, reduce: str = "s
 def _add_at(target: Any, index: tuple[Any, ...], values: Any) -> None:
     """Add by atomic operations, in a type that they know."""
     dtype, wide = target.dtype, compute_dtype(target.dtype)
-    if dtype == bool or (dtype.kind in "iu" and dtype.itemsize < 4):
+    if dtype.kind in "biu" and dtype.itemsize < 4:
         wide = np.dtype(np.int32)
     values, total = values.astype(wide, copy=False), target.astype(wide, copy=False)
     if wide == np.int64:  # the same bits as of unsigned sums

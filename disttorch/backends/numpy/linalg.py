@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-
 _AS_IT_IS = nullcontext()
 
 
