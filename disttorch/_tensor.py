@@ -32,6 +32,7 @@ from disttorch.ops import (
 from disttorch.ops import complex as complex_parts
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.registry import traced
+from disttorch.ops.strided import address
 from disttorch.ops.write import inplace
 
 __all__ = ["Tensor"]
@@ -61,7 +62,7 @@ def _memory_owner(array: Any) -> Any:
 def _storage_offset(self: Tensor) -> int:
     """Return how many elements the tensor starts behind the memory that it shares."""
     owner = self._base._a if self._base is not None else self._a
-    return (self._a.ctypes.data - _memory_owner(owner).ctypes.data) // self._a.itemsize
+    return (address(self._a) - address(_memory_owner(owner))) // self._a.itemsize
 
 
 def _new_legacy(cls: type[Tensor], *args: Any, device: Any = None) -> Tensor:
@@ -235,10 +236,10 @@ METHODS: dict[str, Callable[..., Any]] = {
     "size": _size, "stride": _stride, "storage_offset": _storage_offset, "type": _type,
     "dim": lambda self: self._a.ndim, "ndimension": lambda self: self._a.ndim,
     "numel": lambda self: self._a.size, "nelement": lambda self: self._a.size,
-    "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: self._a.ctypes.data,
+    "element_size": lambda self: self._a.itemsize, "data_ptr": lambda self: address(self._a),
     "is_contiguous": lambda self, memory_format=contiguous_format: is_in_format(self._a, memory_format),
     "is_floating_point": lambda self: self.dtype.is_floating_point, "is_signed": lambda self: self.dtype.is_signed,
-    "is_complex": lambda self: self._a.dtype.kind == "c", "get_device": lambda self: -1,
+    "is_complex": lambda self: self._a.dtype.kind == "c", "get_device": lambda self: self.device.index if self.device.type == "cuda" else -1,
     "float": convert.caster("float", dtypes.float32), "double": convert.caster("double", dtypes.float64),
     "half": convert.caster("half", dtypes.float16), "bfloat16": convert.caster("bfloat16", dtypes.bfloat16),
     "long": convert.caster("long", dtypes.int64), "int": convert.caster("int", dtypes.int32),

@@ -51,7 +51,7 @@ def kernels_of(array: Any) -> Any:
 
 def device_of(array: Any) -> device:
     """Return the device that holds an array."""
-    if isinstance(array, np.ndarray):
+    if isinstance(array, (np.ndarray, np.generic)):
         return CPU
     return device("cuda", array.device.id)
 

@@ -26,6 +26,7 @@ from disttorch.ops import (
     factor,
     fold,
     fourier,
+    grad_names,
     grid,
     index,
     join,
@@ -65,17 +66,17 @@ from disttorch.ops import (
 
 MODULES = (
     activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc,
-    diagonals, distance, dropout, eigen, elementary, embedding, factor, fold, fourier, grid, index, join,
-    linalg, logic, loss, margin_loss, masked, matrix, norm, order, padding, polynomials, pool, products, random,
-    reduce, reduction, resample, rnn, rounding, scan, scatter, shape, similarity, softmax, solve, special,
-    spectral, statistics, strided, taps, transfer, vectors, views,
+    diagonals, distance, dropout, eigen, elementary, embedding, factor, fold, fourier, grad_names, grid, index,
+    join, linalg, logic, loss, margin_loss, masked, matrix, norm, order, padding, polynomials, pool, products,
+    random, reduce, reduction, resample, rnn, rounding, scan, scatter, shape, similarity, softmax, solve,
+    special, spectral, statistics, strided, taps, transfer, vectors, views,
 )  # fmt: skip
 
 __all__ = [
     "MODULES", "activation", "adaptive_pool", "arithmetic", "arrange", "attention", "bessel", "complex", "conv",
     "convert", "creation", "ctc", "diagonals", "distance", "dropout", "eigen", "elementary", "embedding",
-    "factor", "fold", "fourier", "grid", "index", "join", "linalg", "logic", "loss", "margin_loss", "masked",
-    "matrix", "norm", "order", "padding", "polynomials", "pool", "products", "random", "reduce", "reduction",
-    "resample", "rnn", "rounding", "scan", "scatter", "shape", "similarity", "softmax", "solve", "special",
-    "spectral", "statistics", "strided", "taps", "transfer", "vectors", "views",
+    "factor", "fold", "fourier", "grad_names", "grid", "index", "join", "linalg", "logic", "loss",
+    "margin_loss", "masked", "matrix", "norm", "order", "padding", "polynomials", "pool", "products", "random",
+    "reduce", "reduction", "resample", "rnn", "rounding", "scan", "scatter", "shape", "similarity", "softmax",
+    "solve", "special", "spectral", "statistics", "strided", "taps", "transfer", "vectors", "views",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap, wrap_result
 from disttorch.backends import backend_of
 from disttorch.core.dtypes import number_as
-from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.define import expect_tensor, operator, plain
 from disttorch.ops.join import cat, flip, list_of_tensors, repeat, stack
 from disttorch.ops.registry import traced
 from disttorch.ops.scatter import index_select
@@ -340,7 +340,9 @@ def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
 @operator(1, name="constant_pad_nd")
 def _constant_pad(xp, x, widths, value):
     """`widths` is (before, after) for each dimension; a negative one takes elements away."""
-    result = xp.full(tuple(n + before + after for n, (before, after) in zip(x.shape, widths)), value, x.dtype)
+    result = xp.full(
+        tuple(n + before + after for n, (before, after) in zip(x.shape, widths)), plain(xp, value), x.dtype
+    )
     outer = tuple(slice(max(b, 0), n - max(a, 0)) for n, (b, a) in zip(result.shape, widths))
     inner = tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, widths))
     result[outer] = x[inner]

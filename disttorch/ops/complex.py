@@ -99,7 +99,7 @@ def _(F, g):
 
 @binary(name="complex")
 def _complex(xp, x, y):
-    z = xp.empty(xp.broadcast(x, y).shape, _COMPLEX_OF[x.dtype])
+    z = xp.empty(np.broadcast_shapes(x.shape, y.shape), _COMPLEX_OF[x.dtype])
     z.real, z.imag = x, y
     return z
 
@@ -116,7 +116,7 @@ def _(F, g):
 
 @binary(name="polar")
 def _polar(xp, x, y):
-    z = xp.empty(xp.broadcast(x, y).shape, _COMPLEX_OF[x.dtype])
+    z = xp.empty(np.broadcast_shapes(x.shape, y.shape), _COMPLEX_OF[x.dtype])
     z.real, z.imag = x * xp.cos(y), x * xp.sin(y)
     return z
 

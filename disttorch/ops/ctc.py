@@ -11,7 +11,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.ops.arithmetic import not_for
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.reduction import check_reduction, reduced
-from disttorch.ops.registry import traced
+from disttorch.ops.registry import raw, traced
 
 __all__ = ["ctc_loss"]
 
@@ -28,7 +28,7 @@ def _ctc_loss(xp, log_probs, labels, input_lengths, target_lengths, blank, zero_
         alpha[t] = _arrived(xp, before, may_skip) + emitted[t]
     ends = _end_states(xp, states, target_lengths)
     last = alpha[xp.asarray(input_lengths) - 1, xp.arange(len(states))] if len(alpha) else alpha.sum(0)
-    likelihood = xp.logaddexp.reduce(xp.where(ends, last, -np.inf), axis=1)
+    likelihood = raw.logsumexp(xp.where(ends, last, -np.inf), (1,), False)
     nothing = xp.asarray(np.where(target_lengths == 0, 0.0, -np.inf)).astype(likelihood.dtype)
     return -xp.where(xp.asarray(input_lengths) == 0, nothing, likelihood), alpha
 

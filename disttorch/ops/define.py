@@ -17,8 +17,9 @@ from disttorch.autograd.grad_mode import inference_threads
 from disttorch.autograd.record import record, record_pointwise
 from disttorch.autograd.tensor import Tensor, new, wrap
 from disttorch.autograd.views import make_view
-from disttorch.backends import backend_of
+from disttorch.backends import backend_of, device_of
 from disttorch.core import dtypes
+from disttorch.core.device import CPU
 from disttorch.core.promotion import promote_types, result_dtype
 from disttorch.ops.registry import Kernel, Operator, raw, register, traced
 from disttorch.ops.write import write_out
@@ -128,6 +129,8 @@ def binary(
             if check is not None:
                 check(input, other)
             xp, a, b = promote(label, input, other, float_result)
+            if xp is not np:
+                input, other = together((input, other))
             try:
                 y = kernel(xp, a, b)
             except ValueError:
@@ -166,7 +169,22 @@ def _cast(operand: Any, d: dtypes.dtype, xp: Any) -> Any:
         raise RuntimeError("Overflow when unpacking long long")
     if isinstance(operand, _NUMBERS):
         return xp.asarray(np.asarray(operand).astype(d.numpy))
+    if xp is not np and type(operand) is ndarray:
+        return xp.asarray(operand.astype(d.numpy))
     return operand.astype(d.numpy, copy=False)
+
+
+def together(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the operands with tensors of no dimension on the CPU moved to where the others are."""
+    there = next(device_of(x._a) for x in operands if isinstance(x, Tensor) and type(x._a) is not ndarray)
+    return tuple([
+        traced.to_device(x, there, CPU) if isinstance(x, Tensor) and type(x._a) is ndarray else x for x in operands
+    ])  # fmt: skip
+
+
+def plain(xp: Any, value: Any) -> Any:
+    """Return a NumPy array of one number as that number for an array library that does not take it."""
+    return value.item() if xp is not np and isinstance(value, (ndarray, np.generic)) else value
 
 
 def common_namespace(arrays: list[Any]) -> Any:
@@ -185,7 +203,7 @@ def common_namespace(arrays: list[Any]) -> Any:
 
 def broadcast_error(a: Any, b: Any) -> Exception:
     """Return PyTorch's error for shapes that do not broadcast."""
-    left, right = np.shape(a), np.shape(b)
+    left, right = getattr(a, "shape", ()), getattr(b, "shape", ())
     for k in range(1, min(len(left), len(right)) + 1):
         m, n = left[-k], right[-k]
         if m != n and 1 not in (m, n):
@@ -221,7 +239,12 @@ def operator(
                 arrays.append(a)
                 tracked = tracked or t._requires_grad or t._view is not None
                 on_cpu = on_cpu and type(a) is ndarray
-            xp = np if on_cpu else common_namespace([a for a in arrays if a is not None])
+            xp = np
+            if not on_cpu:
+                xp = common_namespace([a for a in arrays if a is not None])
+                if xp is not np:
+                    tensors = together(tensors)
+                    arrays = [None if t is None else t._a for t in tensors]
             result = kernel(xp, arrays, *attrs) if inputs is None else kernel(xp, *arrays, *attrs)
             if type(result) is not tuple:
                 out = wrap(result if type(result) is ndarray else _as_array(result))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.core.stream import default_stream
 from disttorch.ops.define import expect_tensor, operator
 from disttorch.ops.registry import traced
@@ -51,6 +52,8 @@ def _dropped(
         raise RuntimeError("Feature dropout requires at least 2 dimensions in the input")
     shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if features else x.shape
     mask, shift = _mask(p, shape, x.dtype, alpha)
+    if type(x) is not np.ndarray:
+        mask, shift = (None if a is None else backend_of(x).namespace.asarray(a) for a in (mask, shift))
     return _masked_(input, mask, shift) if inplace else _masked(input, mask, shift)
 
 

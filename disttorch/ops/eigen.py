@@ -13,7 +13,7 @@ import numpy as np
 
 from disttorch.autograd.grad_mode import is_grad_enabled
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import backend_of
+from disttorch.backends import backend_of, kernels_of
 from disttorch.ops.define import for_both, operator
 from disttorch.ops.factor import LinAlgError, check_floating, check_matrix, check_square
 from disttorch.ops.registry import raw
@@ -50,7 +50,8 @@ class SVDResult(NamedTuple):
 @operator(1, name="svd", grad_name="LinalgSvdBackward0")
 def _svd(xp, x, full_matrices):
     try:
-        u, s, vh = xp.linalg.svd(x, full_matrices)
+        with kernels_of(x).linalg_errors(x):
+            u, s, vh = xp.linalg.svd(x, full_matrices)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.svd") from None
     return xp.ascontiguousarray(u), s, xp.ascontiguousarray(vh)
@@ -118,7 +119,8 @@ def svdvals(A: Tensor, *, driver: str | None = None) -> Tensor:
     if _recording(A):
         return _svd(A, False)[1]
     try:
-        return wrap(_library(A).linalg.svd(A._a, compute_uv=False))
+        with kernels_of(A._a).linalg_errors(A._a):
+            return wrap(_library(A).linalg.svd(A._a, compute_uv=False))
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.svd") from None
 
@@ -143,7 +145,8 @@ class EighResult(NamedTuple):
 @operator(1, name="eigh", grad_name="LinalgEighBackward0")
 def _eigh(xp, x, uplo):
     try:
-        values, vectors = xp.linalg.eigh(x, uplo)
+        with kernels_of(x).linalg_errors(x):
+            values, vectors = xp.linalg.eigh(x, uplo)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eigh") from None
     return values, xp.ascontiguousarray(vectors)
@@ -180,7 +183,8 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
     if _recording(A):
         return _eigh(A, uplo)[0]
     try:
-        return wrap(_library(A).linalg.eigvalsh(A._a, uplo))
+        with kernels_of(A._a).linalg_errors(A._a):
+            return wrap(_library(A).linalg.eigvalsh(A._a, uplo))
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eigh") from None
 
@@ -188,7 +192,8 @@ def eigvalsh(A: Tensor, UPLO: str = "L") -> Tensor:
 @operator(1, name="eig", grad_name="LinalgEigBackward0")
 def _eig(xp, x):
     try:
-        values, vectors = xp.linalg.eig(x)
+        with kernels_of(x).linalg_errors(x):
+            values, vectors = xp.linalg.eig(x)
     except np.linalg.LinAlgError:
         raise _did_not_converge("linalg.eig") from None
     d = np.result_type(x.dtype, np.complex64)
@@ -211,7 +216,7 @@ def _(F, g, out0, out1):
 def _check_finite(function: str, x: Tensor) -> None:
     check_floating(function, x)
     check_square(function, x)
-    if not np.isfinite(x._a).all():
+    if not _library(x).isfinite(x._a).all():
         raise RuntimeError("torch.linalg.eig: input tensor should not contain infs or NaNs.")
 
 
@@ -228,7 +233,8 @@ def eigvals(A: Tensor) -> Tensor:
     _check_finite("linalg.eigvals", A)
     if _recording(A):
         return _eig(A)[0]
-    values = _library(A).linalg.eigvals(A._a)
+    with kernels_of(A._a).linalg_errors(A._a):
+        values = _library(A).linalg.eigvals(A._a)
     return wrap(values.astype(np.result_type(A._a.dtype, np.complex64)))
 
 
@@ -237,12 +243,13 @@ def eigvals(A: Tensor) -> Tensor:
 
 def _threshold(largest: Any, atol: Any, rtol: Any, shape: tuple[int, ...]) -> Any:
     """Return what singular values count as zero: max(atol, rtol * the largest); rtol is max(m, n) eps unless one is given."""
+    xp = backend_of(largest).namespace
     if rtol is None:
         default = np.finfo(largest.dtype).eps * max(shape[-2:])
-        given = None if atol is None else np.asarray(atol)
-        rtol = default if given is None else np.where(given > 0, 0.0, default)
-    limit = np.asarray(rtol) * largest
-    return limit if atol is None else np.maximum(np.asarray(atol), limit)
+        given = None if atol is None else xp.asarray(atol)
+        rtol = default if given is None else xp.where(given > 0, 0.0, default)
+    limit = xp.asarray(rtol) * largest
+    return limit if atol is None else xp.maximum(xp.asarray(atol), limit)
 
 
 def _tolerance(value: Any, name: str, function: str) -> Any:
@@ -254,7 +261,7 @@ def _tolerance(value: Any, name: str, function: str) -> Any:
 
 
 def _largest(values: Any) -> Any:
-    return values.max(-1, initial=0)
+    return values.max(-1) if values.shape[-1] else values.sum(-1)
 
 
 @operator(1, name="pinv", grad_name="LinalgPinvBackward0")
@@ -329,6 +336,7 @@ def matrix_rank(
         atol, rtol = tol, 0.0
     atol, rtol = (_tolerance(v, name, "torch.linalg.matrix_rank") for v, name in ((atol, "atol"), (rtol, "rtol")))
     values = (eigvalsh if hermitian else svdvals)(A.detach())._a
-    size = np.abs(values)
-    limit = np.asarray(_threshold(_largest(size), atol, rtol, A._a.shape))
-    return wrap(np.asarray((size > limit[..., None]).sum(-1)))
+    xp = _library(A)
+    size = xp.absolute(values)
+    limit = xp.asarray(_threshold(_largest(size), atol, rtol, A._a.shape))
+    return wrap(xp.asarray((size > limit[..., None]).sum(-1)))

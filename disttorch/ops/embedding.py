@@ -195,7 +195,7 @@ def _bags(input: Tensor, offsets: Tensor | None, include_last_offset: bool) -> t
     if offsets is None:
         bags, size = input._a.shape
         return xp.repeat(xp.arange(bags), size), bags
-    starts = offsets._a
+    starts = xp.asarray(offsets._a)
     if include_last_offset:
         if not starts.size:
             raise RuntimeError("include_last_offset: number of offsets should be at least 1")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import kernels_of
+from disttorch.backends import backend_of, kernels_of
 from disttorch.ops.define import expect_tensor, for_both, operator
 from disttorch.ops.linalg import matmul
 from disttorch.ops.registry import traced
@@ -82,7 +82,7 @@ def _eye_of(F, x: Any) -> Any:
 
 def _identity_like(x: Tensor) -> Tensor:
     """Return matrices of the shape of `x` with ones on the diagonal; in the graph, with a derivative of 0."""
-    return traced.where(wrap(np.zeros((), bool)), x, wrap(np.eye(*x._a.shape[-2:], dtype=x._a.dtype)))
+    return traced.where(wrap(np.zeros((), bool)), x, traced.constant(x, np.eye(*x._a.shape[-2:], dtype=x._a.dtype)))
 
 
 traced.identity_like = _identity_like
@@ -126,7 +126,9 @@ class CholeskyExResult(NamedTuple):
 def _cholesky(xp, x, upper):
     lower = x.conj().swapaxes(-1, -2) if upper else x
     try:
-        factor, info = xp.linalg.cholesky(lower), xp.zeros(x.shape[:-2], np.int32)
+        with kernels_of(x).linalg_errors(x):
+            factor = xp.linalg.cholesky(lower)
+        info = xp.zeros(x.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         factor, info = kernels_of(x).cholesky_info(lower)
     return (xp.ascontiguousarray(factor.conj().swapaxes(-1, -2)) if upper else factor), info
@@ -237,7 +239,7 @@ def _reflect(x: Tensor, tau: Tensor, k: int, target: Tensor, adjoint: bool) -> T
     rows = x._a.shape[-2]
     column = traced.slice(x, (..., slice(None), slice(k, k + 1)))
     below, unit = (np.arange(rows)[:, None] > k), (np.arange(rows)[:, None] == k).astype(x._a.dtype)
-    v = traced.where(wrap(below), column, 0) + wrap(unit)
+    v = traced.where(traced.constant(x, below), column, 0) + traced.constant(x, unit)
     scale = traced.unsqueeze(traced.slice(tau, (..., slice(k, k + 1))), tau._a.ndim)
     return target - matmul(v * (traced.conj(scale) if adjoint else scale), matmul(traced.mH(v), target))
 
@@ -308,7 +310,7 @@ def permutation(pivots: Any, rows: int) -> Any:
 def _permute_rows(F, x: Any, order: Any) -> Any:
     """Return matrices with row order[k] at k."""
     shape = getattr(x, "_a", x).shape
-    index = np.broadcast_to(order[..., None], shape)
+    index = backend_of(order).namespace.broadcast_to(order[..., None], shape)
     return F.gather(x, len(shape) - 2, index)
 
 
@@ -385,7 +387,7 @@ def unpack_lower(factors: Tensor) -> Tensor:
     """Return L [*, m, k], with ones on its diagonal."""
     m, n = factors._a.shape[-2:]
     part = traced.leading(factors, None, min(m, n))
-    return traced.tril(part, -1) + wrap(np.eye(m, min(m, n), dtype=factors._a.dtype))
+    return traced.tril(part, -1) + traced.constant(factors, np.eye(m, min(m, n), dtype=factors._a.dtype))
 
 
 def unpack_upper(factors: Tensor) -> Tensor:
@@ -396,7 +398,8 @@ def unpack_upper(factors: Tensor) -> Tensor:
 def permutation_matrix(pivots: Any, rows: int, dtype: Any) -> Tensor:
     """Return P as a matrix."""
     order = permutation(pivots, rows)
-    return wrap(np.ascontiguousarray((order[..., None, :] == np.arange(rows)[:, None]).astype(dtype)))
+    xp = backend_of(order).namespace
+    return wrap(xp.ascontiguousarray((order[..., None, :] == xp.arange(rows)[:, None]).astype(dtype)))
 
 
 @with_out

@@ -13,9 +13,9 @@ import numpy as np
 from disttorch.autograd.grad_mode import mode
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import check_inplace
-from disttorch.backends import backend_of, kernels_of
+from disttorch.backends import backend_of, device_of, kernels_of
 from disttorch.core.dtypes import number_as
-from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.define import expect_tensor, operator, plain
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import expand, reshape, row_major
 from disttorch.ops.write import before_write, inplace, store, type_label, with_out, write_directly, write_out
@@ -58,6 +58,8 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if isinstance(src, (bool, int, float, complex)):
         src = wrap(np.asarray(src))
     expect_tensor(src, "copy_", "src")
+    if type(src._a) is not type(input._a) and device_of(src._a) != device_of(input._a):
+        src = traced.to_device(src, device_of(input._a), device_of(src._a))
     source = expand(src, input._a.shape)
     if source._a.dtype.kind == "c" and input._a.dtype.kind != "c":
         source = traced.cast(source, input._a.dtype)
@@ -68,7 +70,7 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 def _fill(xp, x, value, out=None):
     if out is None:
         out = xp.empty_like(x)
-    out[...] = value
+    out[...] = plain(xp, value)
     return out
 
 
@@ -106,7 +108,15 @@ def zero_(input: Tensor) -> Tensor:
 
 @operator(1, name="index", grad_name="IndexBackward0")
 def _index(xp, x, index):
-    return row_major(x[index])
+    return row_major(x[_there(xp, index)])
+
+
+def _there(xp: Any, index: Any) -> Any:
+    """Return an index with its arrays where the array that it is for lies."""
+    if xp is np:
+        return index
+    items = index if isinstance(index, tuple) else (index,)
+    return tuple([xp.asarray(i) if type(i) is np.ndarray else i for i in items])
 
 
 @_index.vjp
@@ -116,7 +126,7 @@ def _(F, g, x_shape, index):
 
 @operator(2, name="index_put")
 def _index_put(xp, x, values, index, accumulate):
-    result = x.copy()
+    result, index = x.copy(), _there(xp, index)
     if accumulate:
         kernels_of(result).reduce_at(result, index, values)
     else:

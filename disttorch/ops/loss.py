@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import kernels_of
+from disttorch.backends import backend_of, kernels_of
 from disttorch.ops.activation import like, wide
 from disttorch.ops.arithmetic import not_for
 from disttorch.ops.creation import full_like
@@ -80,7 +81,8 @@ def mse_loss(
     _refuse_integers("mse", input, target)
     if reduction == "none" or input._a.dtype != target._a.dtype or input._a.dtype.kind not in "f" or not input._a.size:
         return reduced(traced.square(input - target), reduction)
-    count = np.broadcast(input._a, target._a).size
+    same = input._a.shape == target._a.shape
+    count = input._a.size if same else prod(np.broadcast_shapes(input._a.shape, target._a.shape))
     return _mse_loss(input, target, count if reduction == "mean" else 1)
 
 
@@ -367,13 +369,14 @@ def _smooth_loss(
         each = each * _class_weights(weight, each._a.ndim, classes_at)
     each = -sum(each, classes_at)
     ignored = target._a == ignore_index
-    each = traced.where(wrap(np.asarray(ignored)), 0.0, each)
+    xp = backend_of(target._a).namespace
+    each = traced.where(wrap(xp.asarray(ignored)), 0.0, each)
     if reduction != "mean":
         return reduced(each, reduction)
     if weight is None:
         return sum(each) / float((~ignored).sum())
-    kept = np.where(ignored, 0, target._a)
-    return sum(each) / float(np.where(ignored, 0, weight._a[kept]).sum())
+    kept = xp.where(ignored, 0, target._a)
+    return sum(each) / float(xp.where(ignored, 0, weight._a[kept]).sum())
 
 
 def _soft_cross_entropy(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import kernels_of
+from disttorch.backends import backend_of, kernels_of
 from disttorch.core.dtypes import float32
 from disttorch.ops.define import operator
 from disttorch.ops.eigen import pinv, svdvals
@@ -105,8 +105,9 @@ def geqrf(input: Tensor) -> GeqrfResult:
     if input._a.dtype.kind in "biu" or input._a.dtype.itemsize == 2:
         raise NotImplementedError(f"\"geqrf_cpu\" not implemented for '{type_label(input._a.dtype)}'")
     check_matrix("torch.geqrf", input, "input")
-    turned, tau = np.linalg.qr(input._a, "raw")
-    return GeqrfResult(wrap(np.ascontiguousarray(turned.swapaxes(-1, -2))), wrap(tau))
+    xp = backend_of(input._a).namespace
+    turned, tau = xp.linalg.qr(input._a, "raw")
+    return GeqrfResult(wrap(xp.ascontiguousarray(turned.swapaxes(-1, -2))), wrap(tau))
 
 
 @with_out

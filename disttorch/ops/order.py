@@ -272,7 +272,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     for a in arrays:
         if a.dtype.kind in "bc":
             raise RuntimeError(f"Unsupported input type encountered for isin(): {type_label(a.dtype)}")
-    return wrap(np.asarray(backend_of(arrays[0]).namespace.isin(*arrays, invert=invert)))
+    xp = backend_of(arrays[0]).namespace
+    return wrap(xp.asarray(xp.isin(*arrays, invert=invert)))
 
 
 # -- distinct elements --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import check_inplace
+from disttorch.backends import backend_of
 from disttorch.core import dtypes
 from disttorch.core.stream import Stream, default_stream
 from disttorch.ops.creation import creator, like, shape_from
@@ -31,6 +32,11 @@ Draw = Callable[[tuple[int, ...]], Any]
 def stream_of(generator: Any) -> Stream:
     """Return the stream of a Generator, or the default one for None."""
     return default_stream if generator is None else generator._stream
+
+
+def _on_host(a: Any) -> np.ndarray:
+    """Return an array where the random numbers are made: on the CPU."""
+    return a if isinstance(a, np.ndarray) else a.get()
 
 
 def _float_type(d: np.dtype | None) -> np.dtype:
@@ -116,7 +122,7 @@ def _normal(array: Any, mean: float, std: float, generator: Any) -> Any:
 
 @operator(2, name="normal")
 def _drawn_normal(xp, mean, std, noise):
-    return noise
+    return xp.asarray(noise)
 
 
 @_drawn_normal.vjp("mean")
@@ -145,8 +151,8 @@ def _normal_of_tensors(mean: Any, std: Any, generator: Any) -> Tensor:
     elif not std >= 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std:g}")
     mean_array, std_array = (v._a if isinstance(v, Tensor) else v for v in (mean, std))
-    shape = np.broadcast_shapes(np.shape(mean_array), np.shape(std_array))
-    noise = stream_of(generator).normal(shape, given._a.dtype)
+    shape = np.broadcast_shapes(getattr(mean_array, "shape", ()), getattr(std_array, "shape", ()))
+    noise = backend_of(given._a).namespace.asarray(stream_of(generator).normal(shape, given._a.dtype))
     noise *= std_array
     noise += mean_array
     operands = [v if isinstance(v, Tensor) else None for v in (mean, std)]
@@ -164,7 +170,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
 
 @operator(1, name="bernoulli")
 def _drawn(xp, x, values):
-    return values
+    return xp.asarray(values)
 
 
 @_drawn.vjp
@@ -176,7 +182,7 @@ def _(F, g):
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Return ones with probability input[i] (or `p` everywhere) and zeros otherwise."""
     stream, a = stream_of(generator), expect_tensor(input, "bernoulli")._a
-    return _drawn(input, stream.bernoulli_array(a) if p is None else stream.bernoulli(p, a.shape, a.dtype))
+    return _drawn(input, stream.bernoulli_array(_on_host(a)) if p is None else stream.bernoulli(p, a.shape, a.dtype))
 
 
 def multinomial(
@@ -185,7 +191,8 @@ def multinomial(
     """Return indices drawn with probabilities proportional to `input`, [categories] or [rows, categories]."""
     if out is not None and out._a.dtype != np.int64:
         raise RuntimeError(f"multinomial expects Long tensor out, got: {out.dtype}")
-    result = wrap(stream_of(generator).multinomial(input._a, num_samples, replacement))
+    result = wrap(stream_of(generator).multinomial(_on_host(input._a), num_samples, replacement))
+    result = traced.constant(input, result._a)
     return result if out is None else write_out(out, result, "multinomial")
 
 
@@ -234,7 +241,7 @@ def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     stream, a = stream_of(generator), input._a
     if not isinstance(p, Tensor):
         return _refill(input, lambda shape: stream.bernoulli(p, shape, a.dtype))
-    chances = np.broadcast_to(p._a, a.shape)
+    chances = np.broadcast_to(_on_host(p._a), a.shape)
     order = sorted(range(a.ndim), key=lambda k: -a.strides[k])
     return _refill(input, lambda shape: stream.bernoulli_array(chances.transpose(order).reshape(shape), a.dtype))
 

@@ -301,7 +301,7 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False, out
 
 
 def _positions(a: Any, largest: bool, dim: int) -> Any:
-    return (a.argmax(dim) if largest else a.argmin(dim)) if a.ndim else np.zeros((), np.int64)
+    return (a.argmax(dim) if largest else a.argmin(dim)) if a.ndim else backend_of(a).namespace.zeros((), np.int64)
 
 
 def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) -> MaxResult:
@@ -310,9 +310,10 @@ def _best(input: Tensor, largest: bool, dim: int, keepdim: bool, function: str) 
         raise RuntimeError(f"{function}(): does not support complex input")
     if input._a.ndim:
         _check_not_empty(function, input, (d,), True)
+    xp = backend_of(input._a).namespace
     if not input._a.ndim:
-        return MaxResult(traced.clone(input, False), wrap(np.zeros((), np.int64)))
-    where = np.expand_dims(_positions(input._a, largest, d), d)
+        return MaxResult(traced.clone(input, False), wrap(xp.zeros((), np.int64)))
+    where = xp.expand_dims(_positions(input._a, largest, d), d)
     values, indices = traced.gather(input, d, where), wrap(where)
     return MaxResult(values, indices) if keepdim else MaxResult(values.squeeze(d), indices.squeeze(d))
 
@@ -343,20 +344,20 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor 
 
 def _arg(input: Tensor, dim: int | None, keepdim: bool, largest: bool) -> Tensor:
     a = input._a
-    name = "argmax" if largest else "argmin"
+    name, xp = "argmax" if largest else "argmin", backend_of(a).namespace
     if a.dtype.kind in "cb":
         raise RuntimeError(f"{name}(): does not support {'complex' if a.dtype.kind == 'c' else 'bool'} input")
     if dim is None:
         if not a.size:
             raise IndexError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0.")
         flat = a.reshape(-1)
-        found = np.asarray(flat.argmax() if largest else flat.argmin())
+        found = xp.asarray(flat.argmax() if largest else flat.argmin())
         return wrap(found.reshape((1,) * a.ndim) if keepdim else found)
     d = wrap_dim(dim, a.ndim)
     if a.ndim:
         _check_not_empty(name, input, (d,), True)
-    found = np.asarray(_positions(a, largest, d))
-    return wrap(np.expand_dims(found, d) if keepdim and a.ndim else found)
+    found = xp.asarray(_positions(a, largest, d))
+    return wrap(xp.expand_dims(found, d) if keepdim and a.ndim else found)
 
 
 @with_out
@@ -374,18 +375,19 @@ def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tens
 # -- logic --------------------------------------------------------------------------------------------------------
 
 
-def _logical(input: Tensor, dim: Dims, keepdim: bool, function: Any) -> Tensor:
-    found = function(input._a, axis=reduced_dims(dim, input._a.ndim), keepdims=keepdim)
-    return wrap(np.asarray(found, np.uint8 if input._a.dtype == np.uint8 else bool))
+def _logical(input: Tensor, dim: Dims, keepdim: bool, function: str) -> Tensor:
+    xp = backend_of(input._a).namespace
+    found = getattr(xp, function)(input._a, axis=reduced_dims(dim, input._a.ndim), keepdims=keepdim)
+    return wrap(xp.asarray(found, np.uint8 if input._a.dtype == np.uint8 else bool))
 
 
 @with_out
 def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether every element, along `dim` if given, is nonzero."""
-    return _logical(input, dim, keepdim, np.all)
+    return _logical(input, dim, keepdim, "all")
 
 
 @with_out
 def any(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
     """Whether some element, along `dim` if given, is nonzero."""
-    return _logical(input, dim, keepdim, np.any)
+    return _logical(input, dim, keepdim, "any")

@@ -55,7 +55,8 @@ class InvExResult(NamedTuple):
 @operator(1, name="inv", grad_name="LinalgInvExBackward0", differentiable=1)
 def _inv(xp, x):
     try:
-        return xp.linalg.inv(x), xp.zeros(x.shape[:-2], np.int32)
+        with kernels_of(x).linalg_errors(x):
+            return xp.linalg.inv(x), xp.zeros(x.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         info = _zero_pivots(xp, x)
     whole = info[..., None, None] == 0
@@ -106,7 +107,8 @@ class SolveExResult(NamedTuple):
 def _solve(xp, a, b):
     """Return A^-1 B, and for each A where U has a zero, or 0."""
     try:
-        return xp.linalg.solve(a, b), xp.zeros(a.shape[:-2], np.int32)
+        with kernels_of(a).linalg_errors(a):
+            return xp.linalg.solve(a, b), xp.zeros(a.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         info = _zero_pivots(xp, a)
     whole = info[..., None, None] == 0

@@ -330,7 +330,7 @@ def _edges(function: str, x: Any, bins: Any, limits: Any) -> Any:
         raise RuntimeError(f"{function}(): bins must be > 0, but got {bins}")
     low, high = (0, 1) if limits is None and not x.size else limits or (0, 0)
     low, high = _limits(function, x, low, high, 0.5)
-    return linspace(low, high, bins + 1, dtype=wrap(x).dtype)._a
+    return traced.constant(wrap(x), linspace(low, high, bins + 1, dtype=wrap(x).dtype)._a)._a
 
 
 def _count(x: Any, edges: list[Any], weight: Any, density: bool) -> Any:

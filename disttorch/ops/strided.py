@@ -40,10 +40,11 @@ def memory_of(xp: Any, a: Any) -> tuple[Any, int]:
         return owner.reshape(-1).view(a.dtype), 0
     extent = sum((n - 1) * s for n, s in zip(owner.shape, owner.strides)) // owner.itemsize + 1
     flat = xp.lib.stride_tricks.as_strided(owner, (extent,), (owner.itemsize,)).view(a.dtype)
-    return flat, (_address(a) - _address(flat)) // a.itemsize
+    return flat, (address(a) - address(flat)) // a.itemsize
 
 
-def _address(a: Any) -> int:
+def address(a: Any) -> int:
+    """Return where in memory the first element of an array lies."""
     return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
 
 

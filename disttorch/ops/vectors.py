@@ -146,7 +146,7 @@ def cond(A: Tensor, p: Any = None) -> Tensor:
     if p in (None, 2, -2):
         values = svdvals(A)
         if not values._a.shape[-1]:
-            return wrap(np.zeros(values._a.shape[:-1], values._a.dtype))
+            return traced.zeros_from(values, values._a.shape[:-1])
         first, last = (traced.slice(values, (..., k)) for k in (0, values._a.shape[-1] - 1))
         return last / first if p == -2 else first / last
     check_square("linalg.cond", A)

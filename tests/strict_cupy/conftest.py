@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import strict
 
@@ -18,5 +19,6 @@ def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     backends.register(strict.ndarray, strict.cupy, kernels, strict.cupyx)
     monkeypatch.setattr(backends, "cuda_device_count", lambda: 1)
     monkeypatch.setattr(backends, "_cupy", lambda: strict.cupy)
-    yield
+    with np.errstate(all="ignore"):  # CuPy does not warn
+        yield
     del backends._backends[strict.ndarray]

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import scipy.fft
+import scipy.linalg
 import scipy.special
 
 NAMES: dict[str, Any] = json.loads((Path(__file__).parent / "names.json").read_text(encoding="utf-8"))
@@ -38,7 +40,13 @@ def unwrapped(value: Any) -> Any:
 def wrapped(value: Any) -> Any:
     """Return a result as the double's: arrays and NumPy scalars become arrays, also inside tuples and lists."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return ndarray(np.asarray(value))
+        array = np.asarray(value)
+        with warnings.catch_warnings(action="ignore"):
+            frozen = not array.flags.writeable
+        if frozen:  # diagonals can be written to
+            with contextlib.suppress(ValueError), warnings.catch_warnings(action="ignore"):
+                array.flags.writeable = True
+        return ndarray(array)
     if isinstance(value, (list, tuple)):
         made = [wrapped(item) for item in value]
         return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
@@ -73,8 +81,8 @@ class ndarray:
     itemsize = property(lambda self: self._v.itemsize)
     nbytes = property(lambda self: self._v.nbytes)
     T = property(lambda self: ndarray(self._v.T))
-    real = property(lambda self: ndarray(self._v.real))
-    imag = property(lambda self: ndarray(self._v.imag))
+    real = property(lambda self: ndarray(self._v.real), lambda self, x: setattr(self._v, "real", unwrapped(x)))
+    imag = property(lambda self: ndarray(self._v.imag), lambda self, x: setattr(self._v, "imag", unwrapped(x)))
     base = property(lambda self: None if self._v.base is None else ndarray(self._v.base))
     data = property(lambda self: SimpleNamespace(ptr=self._v.ctypes.data))
     flags = property(
@@ -193,17 +201,25 @@ class Namespace:
 
     def _function(self, name: str, member: Any) -> Callable[..., Any]:
         parameters = NAMES[self._module][name]
+        checked = self._module == "cupy.linalg"
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if parameters is not None:
                 unknown = kwargs.keys() - set(parameters)
-                if unknown or len(args) > len(parameters):
+                many = any(name.startswith("*") for name in parameters)
+                if unknown or (len(args) > len(parameters) and not many):
                     raise TypeError(f"{self._module}.{name} takes ({', '.join(parameters)}), got {sorted(unknown)}")
-            return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            try:
+                return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            except np.linalg.LinAlgError as error:
+                if checked and not _linalg_raises:
+                    raise RuntimeError(f"{self._module}.{name} returns undefined numbers here: {error}") from None
+                raise
 
         if isinstance(member, np.ufunc):
-            for method in ("reduce", "accumulate", "outer", "at"):
+            for method in ("reduce", "accumulate") if name in ("add", "multiply") else ():
                 setattr(call, method, _ufunc_method(getattr(member, method)))
+            call.outer = _ufunc_method(member.outer)  # type: ignore[attr-defined]
         return call
 
 
@@ -222,7 +238,27 @@ def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
 
 
 def _scatter_add(a: ndarray, slices: Any, value: Any) -> None:
+    if a.dtype.char not in "iILQefdFD":
+        raise TypeError(f"cupyx.scatter_add only supports int32, float16, ... as data type, not {a.dtype}")
     np.add.at(a._v, unwrapped(slices), unwrapped(value))
+
+
+_linalg_raises: list[str] = []
+
+
+@contextlib.contextmanager
+def _errstate(linalg: str) -> Iterator[None]:
+    """Make the functions of `linalg` raise, as CuPy's do where it is told to."""
+    _linalg_raises.append(linalg)
+    try:
+        yield
+    finally:
+        _linalg_raises.pop()
+
+
+class _Grid:
+    def __getitem__(self, index: Any) -> Any:
+        return wrapped(np.ogrid[index])
 
 
 linalg = Namespace("cupy.linalg", np.linalg)
@@ -230,9 +266,14 @@ fft = Namespace("cupy.fft", np.fft)
 stride_tricks = SimpleNamespace(as_strided=_as_strided)
 cupy = Namespace(
     "cupy", np, ndarray=ndarray, linalg=linalg, fft=fft, asarray=asarray, array=asarray,
-    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, cuda=SimpleNamespace(Device=contextlib.nullcontext),
+    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, ogrid=_Grid(), cuda=SimpleNamespace(Device=contextlib.nullcontext),
 )  # fmt: skip
 cupyx = SimpleNamespace(
     scatter_add=_scatter_add,
-    scipy=SimpleNamespace(special=Namespace("cupyx.scipy.special", scipy.special), fft=scipy.fft),
+    errstate=_errstate,
+    scipy=SimpleNamespace(
+        special=Namespace("cupyx.scipy.special", scipy.special),
+        fft=Namespace("cupyx.scipy.fft", scipy.fft),
+        linalg=Namespace("cupyx.scipy.linalg", scipy.linalg),
+    ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
@@ -45,3 +45,14 @@ def taps(kernel: Sizes, size: Sizes, stride: Sizes, dilation: Sizes) -> Iterator
         starts = [k * d for k, d in zip(tap, dilation, strict=True)]
         index = tuple(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(starts, size, stride, strict=True))
         yield tap, (..., *index)
+
+
+def on_host(kernel: Callable[..., Any], *operands: Any) -> Any:
+    """Call a kernel of the NumPy backend on copies of the operands, and move its results back.
+
+    For the few functions that CuPy lacks and no short formula gives: each call waits for the GPU and copies twice.
+    """
+    arrays = [x for x in operands if hasattr(x, "dtype")]
+    copies = [x.get() if hasattr(x, "dtype") else x for x in operands]
+    result, xp = kernel(*copies), library(arrays[0])
+    return tuple(map(xp.asarray, result)) if isinstance(result, tuple) else xp.asarray(result)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from disttorch.backends.cupy._library import compute_dtype, extension
+from disttorch.backends import numpy as host
+from disttorch.backends.cupy._library import compute_dtype, extension, on_host
 
 
-def _of_cupyx(name: str) -> Callable[..., Any]:
-    def kernel(*arrays: Any) -> Any:
-        computed = [a.astype(compute_dtype(a.dtype), copy=False) for a in arrays]
-        result = getattr(extension(arrays[0]).scipy.special, name)(*computed)
-        return result.astype(arrays[0].dtype, copy=False)
-
-    kernel.__name__ = kernel.__qualname__ = name
-    return kernel
+def erf(x: Any) -> Any:
+    """The error function, elementwise."""
+    return scipy_special("erf", x)
 
 
-erf = _of_cupyx("erf")
+def scipy_special(name: str, *operands: Any) -> Any:
+    """Apply a function that SciPy knows as `name`, elementwise, in the type of the arrays among the operands.
+
+    16-bit floats are computed in float32. What `cupyx` lacks (`airy`) is computed on the host.
+    """
+    function = getattr(extension(_first(operands)).scipy.special, name, None)
+    if function is None:
+        return on_host(host.scipy_special, name, *operands)
+    dtype = _first(operands).dtype
+    wide = [x.astype(compute_dtype(x.dtype), copy=False) if hasattr(x, "dtype") else x for x in operands]
+    return function(*wide).astype(dtype, copy=False)
+
+
+def _first(operands: tuple[Any, ...]) -> Any:
+    return next(x for x in operands if hasattr(x, "dtype"))

@@ -7,6 +7,7 @@ from disttorch.backends.numpy.linalg import (
     cholesky_info,
     ldl_factor,
     ldl_solve,
+    linalg_errors,
     lstsq,
     lu_factor,
     lu_permutation,
@@ -33,9 +34,9 @@ from disttorch.backends.numpy.special import erf, scipy_special
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
     "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "gelu", "gelu_grad", "ldl_factor",
-    "ldl_solve", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor",
-    "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at",
-    "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special", "searchsorted",
-    "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "standardize", "standardize_grad",
-    "unique", "unique_consecutive",
+    "ldl_solve", "linalg_errors", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq",
+    "lu_factor", "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad",
+    "reduce_at", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special",
+    "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "standardize",
+    "standardize_grad", "unique", "unique_consecutive",
 ]  # fmt: skip
