@@ -170,6 +170,11 @@ def test_named_objects_exist(page: Path) -> None:
 NAMESPACES: dict[str, Any] = {
     "Networks: `disttorch.nn`": disttorch.nn,
     "Layers as functions: `disttorch.nn.functional`": disttorch.nn.functional,
+    "Linear algebra: `disttorch.linalg`": disttorch.linalg,
+    "Fourier transforms: `disttorch.fft`": disttorch.fft,
+    "Special functions: `disttorch.special`": disttorch.special,
+    "Masked reductions: `disttorch.masked`": disttorch.masked,
+    "Windows: `disttorch.signal.windows`": disttorch.signal.windows,
     "Initial values: `disttorch.nn.init`": disttorch.nn.init,
     "Training loops: `disttorch.nn.utils`": disttorch.nn.utils,
     "Data-parallel modules: `disttorch.nn.parallel`": disttorch.nn.parallel,
@@ -187,10 +192,11 @@ NAMESPACES: dict[str, Any] = {
 
 
 def _names(namespace: Any) -> list[str]:
-    """Return the public names of a module: those in `__all__`, else what it defines itself."""
+    """Return the public names of a module: those in `__all__`, else what it defines itself, else what it collects."""
     listed = getattr(namespace, "__all__", None)
     if listed is None:
-        listed = [n for n, o in vars(namespace).items() if getmodule(o) is namespace and not n.startswith("_")]
+        public = {n: o for n, o in vars(namespace).items() if not n.startswith("_")}
+        listed = [n for n, o in public.items() if getmodule(o) is namespace] or [n for n in public if callable(public[n])]
     return sorted(n for n in listed if not ismodule(getattr(namespace, n)))
 
 
