@@ -107,7 +107,7 @@ class Comparison:
     def __init__(self, entry: Any, sample: Any, dtype: Any) -> None:
         self.entry, self.dtype = entry, dtype
         self.theirs = _copied((sample.input, list(sample.args), sample.kwargs))
-        self.ours = translate.value((sample.input, list(sample.args), sample.kwargs))
+        self.ours = translate.arguments((sample.input, list(sample.args), sample.kwargs))
         self.process = sample.output_process_fn_grad if entry.name in _UP_TO_A_CHOICE else None
         self.function = translate.function(entry.op)
 
@@ -239,7 +239,7 @@ def _check_form(entry: Any, sample: Any, form: Any, what: str) -> None:
     if form is None or not isinstance(sample.input, torch.Tensor):
         return
     theirs = _copied((sample.input, list(sample.args), sample.kwargs))
-    ours = translate.value((sample.input, list(sample.args), sample.kwargs), leaves=False)
+    ours = translate.arguments((sample.input, list(sample.args), sample.kwargs), leaves=False)
     torch.manual_seed(5)
     disttorch.manual_seed(5)
     try:
@@ -264,7 +264,7 @@ def _check_out(entry: Any, sample: Any) -> None:
         entry.op(theirs[0], *theirs[1], **theirs[2], out=empty[0] if isinstance(expected, torch.Tensor) else empty)
     except (RuntimeError, TypeError, NotImplementedError):
         return
-    ours = translate.value((sample.input, list(sample.args), sample.kwargs), leaves=False)
+    ours = translate.arguments((sample.input, list(sample.args), sample.kwargs), leaves=False)
     outs = translate.value([part.new_empty(0) for part in parts])
     disttorch.manual_seed(5)
     translate.function(entry.op)(
@@ -297,7 +297,7 @@ def run_errors(name: str) -> Report:
 
 
 def _check_raises(entry: Any, sample: Any, error: Any) -> None:
-    arguments = translate.value((sample.input, list(sample.args), sample.kwargs))
+    arguments = translate.arguments((sample.input, list(sample.args), sample.kwargs))
     function = translate.function(entry.op)
     try:
         function(arguments[0], *arguments[1], **arguments[2])

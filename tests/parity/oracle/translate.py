@@ -146,6 +146,19 @@ def _namespace(path: str, given: Any) -> Any:
         return given
 
 
+_memories: dict[int, np.ndarray] | None = None
+
+
+def arguments(given: Any, leaves: bool = True) -> Any:
+    """Return the arguments of one call; tensors that share memory share it here, too."""
+    global _memories
+    _memories = {}
+    try:
+        return value(given, leaves)
+    finally:
+        _memories = None
+
+
 def tensor(given: torch.Tensor, leaf: bool = True) -> disttorch.Tensor:
     """Return a copy of a tensor, with the same strides and place in a copy of all its memory."""
     made = disttorch.from_numpy(_array(given.detach()))
@@ -163,10 +176,19 @@ def _array(given: torch.Tensor) -> np.ndarray:
         copy = plain.numpy().copy()
         return copy.view(ml_dtypes.bfloat16) if is_bfloat16 else copy
     whole = plain.as_strided((plain.untyped_storage().nbytes() // plain.element_size(),), (1,), 0)
-    memory = whole.numpy().copy()
+    memory = _memory_of(whole)
     if is_bfloat16:
         memory = memory.view(ml_dtypes.bfloat16)
     size = memory.itemsize
     return np.ndarray(
         tuple(plain.shape), memory.dtype, memory, plain.storage_offset() * size, tuple(s * size for s in plain.stride())
     )
+
+
+def _memory_of(whole: torch.Tensor) -> np.ndarray:
+    memory = None if _memories is None else _memories.get(whole.data_ptr())
+    if memory is None or memory.dtype != whole.numpy().dtype:
+        memory = whole.numpy().copy()
+        if _memories is not None:
+            _memories[whole.data_ptr()] = memory
+    return memory
