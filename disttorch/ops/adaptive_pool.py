@@ -28,7 +28,7 @@ def max_of_places(xp, x, places, size):
 
     `places` are indices over the spatial dimensions, [windows, n], or [N, C, windows, n] where every plane has its own.
     """
-    flat = x.reshape(*x.shape[:2], 1, prod(x.shape[2:]))
+    flat, places = x.reshape(*x.shape[:2], 1, prod(x.shape[2:])), xp.asarray(places)
     places = xp.broadcast_to(places, (*x.shape[:2], *places.shape[-2:]))
     columns = places.reshape(*x.shape[:2], 1, places.shape[2] * places.shape[3])
     candidates = xp.take_along_axis(flat, columns, 3).reshape(places.shape)
@@ -165,7 +165,7 @@ def _fractional_max(n: int) -> Callable[..., Any]:
         size = _fractional_size(n, name, spatial, kernel, output_size, output_ratio)
         if _random_samples is None:
             _random_samples = rand(*x._a.shape[:2], n, dtype=input.dtype)
-        samples = np.asarray(_random_samples._a)
+        samples = _random_samples.cpu()._a
         if samples.shape != (*x._a.shape[:2], n):
             raise RuntimeError(
                 f"{name}: Expect _random_samples to have shape {[*x._a.shape[:2], n]}, but got {list(samples.shape)}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.ops.dropout import dropout
 from disttorch.ops.join import cat
 from disttorch.ops.linalg import linear, matmul
@@ -45,7 +46,7 @@ def scaled_dot_product_attention(
     root = math.sqrt(1 / math.sqrt(query._a.shape[-1]) if scale is None else scale)
     scores = matmul(query * root, traced.mT(key * root))
     if is_causal:
-        attn_mask = wrap(np.tri(*scores._a.shape[-2:], dtype=bool))
+        attn_mask = traced.constant(scores, np.tri(*scores._a.shape[-2:], dtype=bool))
     if attn_mask is not None:
         scores = scores + (_additive(attn_mask, scores) if attn_mask._a.dtype == bool else attn_mask)
     weights = _softmax_or_zeros(scores, attn_mask is not None)
@@ -83,7 +84,7 @@ def _shared(x: Tensor, query: Tensor) -> Tensor:
 
 def _additive(allowed: Tensor, like: Tensor) -> Tensor:
     """Return zeros where `allowed` is true and minus infinity elsewhere."""
-    return wrap(np.where(allowed._a, 0, -np.inf).astype(like._a.dtype))
+    return wrap(backend_of(allowed._a).namespace.where(allowed._a, 0, -np.inf).astype(like._a.dtype))
 
 
 def _softmax_or_zeros(scores: Tensor, masked: bool) -> Tensor:

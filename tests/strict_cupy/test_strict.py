@@ -116,7 +116,7 @@ def test_attributes() -> None:
 
 def test_the_way_to_numpy_is_by_the_cpu() -> None:
     x = torch.arange(3.0, device="cuda")
-    with pytest.raises(TypeError, match="Use Tensor.cpu\\(\\) to copy the tensor to host memory first"):
+    with pytest.raises(TypeError, match=r"Use Tensor.cpu\(\) to copy the tensor to host memory first"):
         x.numpy()
     np.testing.assert_array_equal(x.cpu().numpy(), [0.0, 1.0, 2.0])
 
