@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.registry import traced
 from disttorch.ops.taps import cubic_weights
@@ -114,8 +115,9 @@ def _sampled(input: Tensor, grid: Tensor, mode: str, padding: str, align_corners
     axes = []
     for size, place in zip(spatial, reversed(traced.unbind(columns, 3))):
         axes.append(_neighbours(place, size, mode, padding, align_corners))
-    start = np.zeros((n, 1, columns._a.shape[2]), np.int64)
-    total = _gathered(flat, spatial, axes, start, np.ones(start.shape, bool))
+    xp = backend_of(columns._a).namespace
+    start = xp.zeros((n, 1, columns._a.shape[2]), np.int64)
+    total = _gathered(flat, spatial, axes, start, xp.ones(start.shape, bool))
     out = traced.reshape(total, (n, channels, *grid._a.shape[1:-1]))
     return out if out._a.dtype == dtype else traced.cast(out, dtype)
 
@@ -126,7 +128,8 @@ def _gathered(
     """Return the sum over all combinations of neighbours along the dimensions that are left."""
     if not axes:
         n, channels, _ = flat._a.shape
-        places = np.broadcast_to(np.where(inside, index, 0), (n, channels, index.shape[2]))
+        xp = backend_of(index).namespace
+        places = xp.broadcast_to(xp.where(inside, index, 0), (n, channels, index.shape[2]))
         found = traced.take(flat, wrap(places))
         return found if inside.all() else traced.where(wrap(inside), found, traced.zeros_from(found, ()))
     total = None
@@ -140,8 +143,9 @@ def _gathered(
 
 def _neighbours(place: Tensor, size: int, mode: str, padding: str, align_corners: bool) -> list[_Neighbour]:
     at = (place + 1) * ((size - 1) / 2) if align_corners else ((place + 1) * size - 1) * 0.5
+    xp = backend_of(place._a).namespace
     if mode == "bicubic":
-        whole = np.floor(at._a)
+        whole = xp.floor(at._a)
         weights = cubic_weights(at - wrap(whole))
         return [
             _neighbour(_returned(whole + k, size, padding, align_corners)[0], size, weight)
@@ -149,15 +153,15 @@ def _neighbours(place: Tensor, size: int, mode: str, padding: str, align_corners
         ]
     at = _inside(at, size, padding, align_corners)
     if mode == "nearest":
-        return [_neighbour(np.rint(at._a), size, None)]
-    whole = np.floor(at._a)
+        return [_neighbour(xp.rint(at._a), size, None)]
+    whole = xp.floor(at._a)
     share = at - wrap(whole)
     return [_neighbour(whole, size, 1 - share), _neighbour(whole + 1, size, share)]
 
 
 def _neighbour(place: np.ndarray, size: int, weight: Tensor | None) -> _Neighbour:
     inside = (place >= 0) & (place < size)
-    return _Neighbour(np.where(inside, place, 0).astype(np.int64), inside, weight)
+    return _Neighbour(backend_of(place).namespace.where(inside, place, 0).astype(np.int64), inside, weight)
 
 
 def _inside(at: Tensor, size: int, padding: str, align_corners: bool) -> Tensor:
@@ -165,31 +169,33 @@ def _inside(at: Tensor, size: int, padding: str, align_corners: bool) -> Tensor:
     if padding == "zeros":
         return at
     values, slope = _returned(at._a, size, padding, align_corners)
-    moving = slope != 0
-    kept = at if padding == "border" else at * wrap(slope) + wrap(np.where(moving, values - slope * at._a, 0))
+    moving, xp = slope != 0, backend_of(slope).namespace
+    kept = at if padding == "border" else at * wrap(slope) + wrap(xp.where(moving, values - slope * at._a, 0))
     return traced.where(wrap(moving), kept, wrap(values))
 
 
 def _returned(at: np.ndarray, size: int, padding: str, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return positions brought back into the input, and by which factor they move with the given ones: -1, 0 or 1."""
-    slope = np.ones_like(at)
+    xp = backend_of(at).namespace
+    slope = xp.ones_like(at)
     if padding == "zeros":
         return at, slope
     if padding == "reflection":
         at, slope = _reflected(at, *((0, size - 1) if align_corners else (-0.5, size - 0.5)))
-    slope = np.where((at > 0) & (at < size - 1), slope, 0).astype(at.dtype)
-    return np.nan_to_num(at).clip(0, size - 1).astype(at.dtype), slope
+    slope = xp.where((at > 0) & (at < size - 1), slope, 0).astype(at.dtype)
+    return xp.nan_to_num(at).clip(0, size - 1).astype(at.dtype), slope
 
 
 def _reflected(at: np.ndarray, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    xp = backend_of(at).namespace
     if low == high:
-        return np.zeros_like(at), np.zeros_like(at)
+        return xp.zeros_like(at), xp.zeros_like(at)
     real = at.dtype.type
     offset, span = at - real(low), real(high - low)
-    rest, turns = np.fmod(np.abs(offset), span), np.floor(np.abs(offset) / span)
+    rest, turns = xp.fmod(xp.absolute(offset), span), xp.floor(xp.absolute(offset) / span)
     even = turns % 2 == 0
-    slope = np.where(offset < 0, -1, 1) * np.where(even, 1, -1)
-    return np.where(even, rest + real(low), span - rest + real(low)), slope.astype(at.dtype)
+    slope = xp.where(offset < 0, -1, 1) * xp.where(even, 1, -1)
+    return xp.where(even, rest + real(low), span - rest + real(low)), slope.astype(at.dtype)
 
 
 def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
@@ -214,7 +220,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None =
         raise ValueError(f"Expected non-zero, positive output size. Got {size}")
     axes = [_places(s, bool(align_corners)) for s in size[2:]]
     base = np.stack([*reversed(np.meshgrid(*axes, indexing="ij")), np.ones(size[2:])], -1).reshape(-1, n + 1)
-    points = traced.expand(wrap(base.astype(theta._a.dtype)), (size[0], *base.shape))
+    points = traced.expand(traced.constant(theta, base.astype(theta._a.dtype)), (size[0], *base.shape))
     return traced.reshape(traced.bmm(points, traced.mT(theta)), (size[0], *size[2:], n))
 
 

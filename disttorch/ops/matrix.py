@@ -187,7 +187,7 @@ def lu_unpack(
             "intended to be used with the output produced by torch.linalg.lu_factor"
         )
     d = LU_data._a.dtype
-    nothing = [wrap(np.zeros(0, d)) for _ in range(3)]
+    nothing = [traced.zeros_from(LU_data, (0,)) for _ in range(3)]
     lower, upper = (unpack_lower(LU_data), unpack_upper(LU_data)) if unpack_data else nothing[:2]
     matrix = permutation_matrix(LU_pivots._a, LU_data._a.shape[-2], d) if unpack_pivots else nothing[2]
     return LUResult(matrix, lower, upper)
