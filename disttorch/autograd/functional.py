@@ -15,6 +15,7 @@ import numpy as np
 from disttorch.autograd import engine
 from disttorch.autograd.grad_mode import enable_grad, is_grad_enabled, set_grad_enabled
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.ops.creation import ones_like, zeros, zeros_like
 from disttorch.ops.join import stack
 
@@ -229,11 +230,11 @@ def rows(y: Tensor, xs: Sequence[Tensor], create_graph: bool, strict: bool = Fal
     for j in range(y._a.size):
         seed = np.zeros(y._a.size, y._a.dtype)
         seed[j] = 1
-        one = _gradients((y,), xs, (wrap(seed.reshape(y._a.shape)),), create_graph)
+        one = _gradients((y,), xs, (wrap(backend_of(y._a).namespace.asarray(seed.reshape(y._a.shape))),), create_graph)
         found.append(_filled(one, xs, strict, create_graph))
     shapes = [(*y._a.shape, *x._a.shape) for x in xs]
     if not found:
-        return [zeros(shape, dtype=x.dtype) for shape, x in zip(shapes, xs)]
+        return [zeros(shape, dtype=x.dtype, device=x.device) for shape, x in zip(shapes, xs)]
     return [stack(list(column)).reshape(shape) for column, shape in zip(zip(*found), shapes)]
 
 
