@@ -81,7 +81,8 @@ def _repr(self: Tensor, *, tensor_contents: Any = None) -> str:
     elif self.requires_grad:
         suffixes.append("requires_grad=True")
     prefix = "tensor(" if type(self) is Tensor else f"{type(self).__name__}("
-    return tensor_str(self._a, prefix=prefix, default_dtype_name=dtypes.get_default_dtype().name, suffixes=suffixes)
+    array = self._a.get() if self.device.type == "cuda" else self._a
+    return tensor_str(array, prefix=prefix, default_dtype_name=dtypes.get_default_dtype().name, suffixes=suffixes)
 
 
 def _only(self: Tensor) -> Any:

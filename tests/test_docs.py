@@ -196,7 +196,9 @@ def _names(namespace: Any) -> list[str]:
     listed = getattr(namespace, "__all__", None)
     if listed is None:
         public = {n: o for n, o in vars(namespace).items() if not n.startswith("_")}
-        listed = [n for n, o in public.items() if getmodule(o) is namespace] or [n for n in public if callable(public[n])]
+        listed = [n for n, o in public.items() if getmodule(o) is namespace] or [
+            n for n in public if callable(public[n])
+        ]
     return sorted(n for n in listed if not ismodule(getattr(namespace, n)))
 
 

@@ -14,6 +14,7 @@ from disttorch.autograd.node import Node, next_seq
 from disttorch.autograd.record import FREED, edge_to, entry, saved_values
 from disttorch.autograd.tensor import Tensor, new, wrap
 from disttorch.autograd.views import check_inplace, written
+from disttorch.backends import backend_of
 
 
 class FunctionCtx:
@@ -80,7 +81,9 @@ class _FunctionOp:
         """Call the user's `backward` with tensors and return arrays, or tensors under `create_graph`."""
         if node.saved is None:
             raise RuntimeError(FREED)
-        gradients = [self._incoming(node, k, x) for k, x in enumerate(g if node.outputs > 1 else [g])]
+        given = g if node.outputs > 1 else [g]
+        like = next((x for x in given if x is not None), None)
+        gradients = [self._incoming(node, k, x, like) for k, x in enumerate(given)]
         results = self.function.backward(self.ctx, *gradients)
         results = (results,) if not isinstance(results, tuple) else results
         if len(results) > len(node.edges) and any(r is not None for r in results[len(node.edges) :]):
@@ -114,14 +117,16 @@ class _FunctionOp:
                 f"compatible with {list(want)}"
             )
 
-    def _incoming(self, node: Node, k: int, gradient: Any) -> Tensor | None:
+    def _incoming(self, node: Node, k: int, gradient: Any, like: Any) -> Tensor | None:
         if gradient is None:
-            return self._zeros(node, k) if self.ctx._materialize else None
+            return self._zeros(node, k, like) if self.ctx._materialize else None
         return gradient if isinstance(gradient, Tensor) else wrap(gradient)
 
-    def _zeros(self, node: Node, k: int) -> Tensor:
+    def _zeros(self, node: Node, k: int, like: Any) -> Tensor:
+        """Return zeros in the place of a gradient that did not come, on the device of one that did."""
         shape, dtype = node.meta_of(k)
-        return wrap(np.zeros(shape, dtype))
+        xp = np if like is None else backend_of(getattr(like, "_a", like)).namespace
+        return wrap(xp.zeros(shape, dtype))
 
 
 class Function:

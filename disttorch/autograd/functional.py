@@ -229,7 +229,7 @@ def rows(y: Tensor, xs: Sequence[Tensor], create_graph: bool, strict: bool = Fal
     for j in range(y._a.size):
         seed = library.zeros(y._a.size, y._a.dtype)
         seed[j] = 1
-        one = _gradients((y,), xs, (wrap(seed.reshape(y._a.shape)),), create_graph)
+        one = _gradients((y,), xs, (wrap(backend_of(y._a).namespace.asarray(seed.reshape(y._a.shape))),), create_graph)
         found.append(_filled(one, xs, strict, create_graph))
     shapes = [(*y._a.shape, *x._a.shape) for x in xs]
     if not found:

@@ -87,7 +87,7 @@ def type_as(input: Tensor, other: Tensor) -> Tensor:
 def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:
     """Return a NumPy array that shares the tensor's memory; `force` detaches and moves it first."""
     if force:
-        input = input.detach()
+        input = input.detach().cpu()
     if input.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if input.device.type != "cpu":

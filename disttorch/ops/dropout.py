@@ -23,7 +23,7 @@ _ALPHA = 1.7580993408473766
 
 @operator(1, name="scale_by", grad_name="MulBackward0")
 def _scale_by(xp, x, mask):
-    return x * mask
+    return x * (mask if xp is np else xp.asarray(mask))
 
 
 @_scale_by.vjp

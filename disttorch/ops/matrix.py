@@ -85,7 +85,7 @@ def cholesky_inverse(input: Tensor, upper: bool = False) -> Tensor:
     check_floating("cholesky_inverse", input)
     check_square("cholesky_inverse", input)
     eye = np.broadcast_to(np.eye(input._a.shape[-1], dtype=input._a.dtype), input._a.shape)
-    return cholesky_solve(wrap(eye.copy()), input, upper)
+    return cholesky_solve(traced.constant(input, eye.copy()), input, upper)
 
 
 @with_out
@@ -142,7 +142,7 @@ def svd(input: Tensor, some: bool = True, compute_uv: bool = True) -> SVDResult:
         u, s, vh = _linalg_svd(input, not some)
         return SVDResult(u, s, traced.contiguous(traced.mH(vh)))
     m, n = input._a.shape[-2:]
-    empty = [wrap(np.zeros((*input._a.shape[:-2], size, size), input._a.dtype)) for size in (m, n)]
+    empty = [traced.zeros_from(input, (*input._a.shape[:-2], size, size)) for size in (m, n)]
     return SVDResult(empty[0], svdvals(input), empty[1])
 
 
@@ -187,7 +187,7 @@ def lu_unpack(
             "intended to be used with the output produced by torch.linalg.lu_factor"
         )
     d = LU_data._a.dtype
-    nothing = [wrap(np.zeros(0, d)) for _ in range(3)]
+    nothing = [traced.zeros_from(LU_data, (0,)) for _ in range(3)]
     lower, upper = (unpack_lower(LU_data), unpack_upper(LU_data)) if unpack_data else nothing[:2]
     matrix = permutation_matrix(LU_pivots._a, LU_data._a.shape[-2], d) if unpack_pivots else nothing[2]
     return LUResult(matrix, lower, upper)

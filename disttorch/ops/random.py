@@ -84,11 +84,12 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None) -> Any:
 
 def _in_memory_order(array: Any, draw: Draw) -> Any:
     """Return drawn numbers in the shape of an array: PyTorch fills memory from front to back, whatever the strides."""
+    xp = backend_of(array).namespace
     if array.flags.c_contiguous:
-        return draw(array.shape)
+        return xp.asarray(draw(array.shape))
     order = sorted(range(array.ndim), key=lambda k: -array.strides[k])
     values = draw(tuple(array.shape[k] for k in order))
-    return values.transpose(tuple(order.index(k) for k in range(array.ndim)))
+    return xp.asarray(values).transpose(tuple(order.index(k) for k in range(array.ndim)))
 
 
 @like

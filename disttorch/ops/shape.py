@@ -92,17 +92,14 @@ def _(F, g, x_shape):
     return F.reshape(g, x_shape)
 
 
-def _outline(a: Any) -> np.ndarray:
-    """Return a NumPy array of the same shape and strides, whose elements are not to be read: `a` itself on the CPU."""
-    return a if type(a) is np.ndarray else np.lib.stride_tricks.as_strided(np.empty((), a.dtype), a.shape, a.strides)
-
-
 def _viewable(a: Any, shape: tuple[int, ...]) -> bool:
     """Whether the elements can be seen in another shape without a copy."""
     if a.flags.c_contiguous or not a.size:
         return True
+    if type(a) is not np.ndarray:  # an array of NumPy with the same strides tells; its elements are not read
+        a = np.lib.stride_tricks.as_strided(np.empty((), a.dtype), a.shape, a.strides)
     try:
-        np.reshape(_outline(a), shape, copy=False)
+        np.reshape(a, shape, copy=False)
     except ValueError:
         return False
     return True

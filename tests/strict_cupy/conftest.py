@@ -10,6 +10,7 @@ import strict
 
 from disttorch import backends
 from disttorch.backends import cupy as kernels
+from disttorch.serialization import storage
 
 collect_ignore = ["strict.py", "strict_exceptions.py", "record.py"]
 
@@ -18,6 +19,7 @@ collect_ignore = ["strict.py", "strict_exceptions.py", "record.py"]
 def _double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     backends.register(strict.ndarray, strict.cupy, kernels, strict.cupyx)
     monkeypatch.setattr(backends, "cuda_device_count", lambda: 1)
+    monkeypatch.setattr(storage, "cuda_device_count", lambda: 1)
     monkeypatch.setattr(backends, "_cupy", lambda: strict.cupy)
     with np.errstate(all="ignore"):  # CuPy does not warn
         yield

@@ -118,7 +118,10 @@ def test_the_way_to_numpy_is_by_the_cpu() -> None:
     x = torch.arange(3.0, device="cuda")
     with pytest.raises(TypeError, match=r"Use Tensor.cpu\(\) to copy the tensor to host memory first"):
         x.numpy()
+    with pytest.raises(TypeError):
+        np.asarray(x)
     np.testing.assert_array_equal(x.cpu().numpy(), [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(x.numpy(force=True), [0.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
@@ -163,3 +166,42 @@ def test_bags_of_embeddings() -> None:
         expected = torch.nn.functional.embedding_bag(rows, weight, offsets, mode=mode)
         moved = [t.to("cuda") for t in (rows, weight, offsets)]
         assert torch.nn.functional.embedding_bag(*moved, mode=mode).cpu().tolist() == expected.tolist()
+
+
+def test_indices_may_be_on_the_cpu() -> None:
+    x = torch.arange(6.0, device="cuda", requires_grad=True)
+    y = x.clone()
+    y[torch.tensor([0, 1])] = 7.0
+    y[y == 2.0] = 8.0
+    assert y[[0, 2, 5]].tolist() == [7.0, 8.0, 5.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]
+
+
+def test_jacobians() -> None:
+    x = torch.arange(3.0, device="cuda")
+    found = torch.autograd.functional.jacobian(lambda x: x * x, x)
+    assert (found.device.type, found.diagonal().tolist()) == ("cuda", [0.0, 2.0, 4.0])
+
+
+class Pair(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x * 1, x * 2
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        return g + 2 * h
+
+
+def test_a_gradient_that_did_not_come_is_zero_on_the_device() -> None:
+    x = torch.ones(2, device="cuda", requires_grad=True)
+    Pair.apply(x)[1].sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_dropout_keeps_to_the_device() -> None:
+    x = torch.ones(50, device="cuda", requires_grad=True)
+    y = torch.nn.functional.dropout(x, 0.5)
+    y.sum().backward()
+    assert x.grad.tolist() == y.tolist()
