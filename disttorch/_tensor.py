@@ -11,7 +11,7 @@ import numpy as np
 from disttorch._legacy import new_tensor, tensortype
 from disttorch.autograd.record import type_name
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import device_of
+from disttorch.backends import address, device_of
 from disttorch.core import dtypes
 from disttorch.core.device import CPU
 from disttorch.core.layout import contiguous_format, is_in_format, row_major_strides, strided
@@ -32,7 +32,6 @@ from disttorch.ops import (
 from disttorch.ops import complex as complex_parts
 from disttorch.ops.define import expect_tensor
 from disttorch.ops.registry import traced
-from disttorch.ops.strided import address
 from disttorch.ops.write import inplace
 
 __all__ = ["Tensor"]

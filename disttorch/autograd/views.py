@@ -7,6 +7,7 @@ is next used, that the base's `grad_fn` is no longer the one it has seen, and re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from disttorch.autograd import grad_mode
@@ -17,22 +18,27 @@ NORMAL, MADE_WITHOUT_GRAD, ONE_OF_SEVERAL = "normal", "made without grad", "one 
 
 class View:
     """What a view knows: `base`, `chain` = ((operator, output number, attrs), ...), the base's `grad_fn` as `seen`,
-    and `kind`, which says whether it may be changed in place."""
+    `kind`, which says whether it may be changed in place, and for those that may not the base's `version`."""
 
-    __slots__ = ("base", "chain", "kind", "seen")
+    __slots__ = ("base", "chain", "kind", "seen", "version")
 
     def __init__(self, base: Tensor, chain: tuple[Any, ...], kind: str) -> None:
         self.base = base
         self.chain = chain
         self.kind = kind
         self.seen = base._edge
+        self.version = 0 if kind is NORMAL or base._counter is None else base._counter[0]
 
     def refresh(self, tensor: Tensor) -> None:
         """Give `tensor`, whose view this is, a `grad_fn` that is true after in-place changes of the base."""
-        if self.base._edge is self.seen:
+        base = self.base
+        if self.kind is not NORMAL:
+            changed = base._requires_grad and base._counter is not None and base._counter[0] != self.version
+            if changed or base._edge is not self.seen:
+                raise RuntimeError(_refusal(tensor, self.kind, "its base or another view of its base has been"))
             return
-        if self.kind != NORMAL:
-            raise RuntimeError(_refusal(tensor, self.kind, "its base or another view of its base has been"))
+        if base._edge is self.seen:
+            return
         self.seen = self.base._edge
         with grad_mode.enable_grad():
             replayed = self.base
@@ -63,8 +69,8 @@ def make_view(
     return out
 
 
-def check_inplace(tensor: Tensor) -> None:
-    """Raise PyTorch's error if `tensor` may not be changed in place now."""
+def check_inplace(tensor: Tensor, operands: Sequence[Any] = ()) -> None:
+    """Raise PyTorch's error if `tensor` may not be changed in place now, by an operation with further `operands`."""
     if tensor._counter is None and not grad_mode.mode.inference:
         raise RuntimeError(
             "Inplace update to inference tensor outside InferenceMode is not allowed. You can make a clone to get a normal "
@@ -77,12 +83,15 @@ def check_inplace(tensor: Tensor) -> None:
         if tensor._requires_grad and tensor._edge is None:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         return
-    view.refresh(tensor)
+    if view.kind is NORMAL:
+        view.refresh(tensor)
     if not (tensor._requires_grad or view.base._requires_grad):
+        if view.kind is not NORMAL and any([isinstance(x, Tensor) and x.requires_grad for x in operands]):
+            raise RuntimeError(_refusal(tensor, view.kind, "is being"))
         return
     if view.base._requires_grad and view.base._edge is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-    if view.kind != NORMAL:
+    if view.kind is not NORMAL:
         raise RuntimeError(_refusal(tensor, view.kind, "is being"))
 
 

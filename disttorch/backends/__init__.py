@@ -56,6 +56,11 @@ def device_of(array: Any) -> device:
     return device("cuda", array.device.id)
 
 
+def address(array: Any) -> int:
+    """Return where in memory the first element of an array lies."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
 def namespace_for(target: device) -> Any:
     """Return the array library that makes arrays on `target`; RuntimeError where the device is not there."""
     if target.type == "cpu":

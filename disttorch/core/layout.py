@@ -99,6 +99,18 @@ def is_in_format(array: Any, form: memory_format) -> bool:
     return True
 
 
+def is_dense(array: Any) -> bool:
+    """Whether the elements lie without gaps and without overlap, in whatever order of the dimensions."""
+    if array.flags.c_contiguous:
+        return True
+    step = array.itemsize
+    for stride, n in sorted((s, n) for s, n in zip(array.strides, array.shape) if n != 1):
+        if stride != step:
+            return False
+        step *= n
+    return True
+
+
 def row_major_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the strides, in elements, of a contiguous tensor."""
     return tuple(prod(max(n, 1) for n in shape[k + 1 :]) for k in range(len(shape)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from operator import index as operator_index
 from types import EllipsisType
@@ -12,13 +13,24 @@ import numpy as np
 
 from disttorch.autograd.grad_mode import mode
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.autograd.views import check_inplace
+from disttorch.autograd.views import check_inplace, written
 from disttorch.backends import backend_of, device_of, kernels_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator, plain
 from disttorch.ops.registry import traced
 from disttorch.ops.shape import expand, reshape, row_major
-from disttorch.ops.write import before_write, inplace, store, type_label, with_out, write_directly, write_out
+from disttorch.ops.write import (
+    before_write,
+    check_partial_overlap,
+    inplace,
+    overlaps_itself,
+    rebase,
+    store,
+    type_label,
+    with_out,
+    write_directly,
+    write_out,
+)
 
 __all__ = [
     "argwhere", "fill", "fill_", "index_put", "index_put_", "masked_fill", "masked_scatter", "masked_select", "nonzero",
@@ -54,7 +66,7 @@ def _(F, g):
 
 def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Write `src`, broadcast and cast, into the tensor; gradients flow to `src`."""
-    check_inplace(input)
+    check_inplace(input, (src,))
     if isinstance(src, (bool, int, float, complex)):
         src = wrap(np.asarray(src))
     expect_tensor(src, "copy_", "src")
@@ -63,6 +75,7 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     source = expand(src, input._a.shape)
     if source._a.dtype.kind == "c" and input._a.dtype.kind != "c":
         source = traced.cast(source, input._a.dtype)
+    check_partial_overlap(input._a, (source,))
     return write_directly(_copy.op, input, (source,))
 
 
@@ -259,7 +272,7 @@ def _check_array(array: Any, shape: tuple[int, ...], dim: int) -> None:
         return
     size = shape[dim]
     if array.size and (array.min() < -size or array.max() >= size):
-        worst = array[(array < -size) | (array >= size)].flat[0]
+        worst = array[(array < -size) | (array >= size)][0]
         raise IndexError(f"index {worst} is out of bounds for dimension {dim} with size {size}")
 
 
@@ -289,7 +302,7 @@ def getitem(input: Tensor, index: Any) -> Tensor:
 def setitem(input: Tensor, index: Any, value: Any) -> None:
     """Write `value`, broadcast and cast, into input[index]; gradients flow to `value`."""
     basic, advanced = split_index(input._a.shape, index)
-    check_inplace(input)
+    check_inplace(input, (value,))
     target = input if advanced is not None and _is_whole(basic) else traced.slice(input, basic)
     if not isinstance(value, Tensor):
         if advanced is None and input._a.dtype.itemsize > 2:
@@ -302,7 +315,25 @@ def setitem(input: Tensor, index: Any, value: Any) -> None:
         return
     before = before_write(target)
     value = _as_written(input, value, advanced)
-    store(target, _put_values(before, value, frozen(advanced, input, value), False))
+    result = _put_values(before, value, frozen(advanced, input, value), False)
+    if overlaps_itself(target._a):
+        _write_into_expanded(target, advanced, value, result)
+    else:
+        store(target, result)
+
+
+def _write_into_expanded(target: Tensor, index: tuple[Any, ...], value: Tensor, result: Tensor) -> None:
+    """Write into memory where several elements lie at one place, which PyTorch still allows here."""
+    warnings.warn(
+        "Use of index_put_ on expanded tensors is deprecated. Please clone() the tensor before performing this operation. This "
+        "also applies to advanced indexing e.g. tensor[indices] = tensor",
+        UserWarning,
+        stacklevel=3,
+    )
+    target._a[index] = value._a
+    written(target)
+    if result._requires_grad:
+        rebase(target, result)
 
 
 def _as_written(input: Tensor, values: Tensor, index: tuple[Any, ...]) -> Tensor:

@@ -170,8 +170,8 @@ def _median_along(input: Tensor, dim: Any, keepdim: bool, ignore_nan: bool, func
         return _picked(input, _order(input._a, d, False), d, keepdim)
     xp = backend_of(input._a).namespace
     middle = _middle(xp, input._a, d, ignore_nan)
-    if middle.size and (middle == middle.flat[0]).all():
-        return _picked(input, _nth(input._a, int(middle.flat[0]), d), d, keepdim)
+    if middle.size and (middle == middle.reshape(-1)[0]).all():
+        return _picked(input, _nth(input._a, int(middle.reshape(-1)[0]), d), d, keepdim)
     return _picked(input, xp.take_along_axis(_order(input._a, d, False), middle, d), d, keepdim)
 
 

@@ -162,7 +162,7 @@ def _along(function: str, input: Tensor, dim: int, index: Tensor, *others: Any) 
 
 def _check_bounds(a: Any, size: int, dim: int, error: type[Exception], least: int = 0) -> None:
     if a.size and (a.min() < least or a.max() >= size):
-        worst = a[(a < least) | (a >= size)].flat[0]
+        worst = a[(a < least) | (a >= size)][0]
         raise error(f"index {worst} is out of bounds for dimension {dim} with size {size}")
 
 
@@ -438,7 +438,7 @@ def _flat_positions(function: str, input: Tensor, index: Tensor, *others: Any) -
         raise IndexError(f"{function}(): tried to take from an empty tensor")
     a = index._a
     if a.size and (a.min() < -size or a.max() >= size):
-        worst = a[(a < -size) | (a >= size)].flat[0]
+        worst = a[(a < -size) | (a >= size)][0]
         raise IndexError(f"out of range: tried to access index {worst} on a tensor of {size} elements.")
     return frozen((a,), input, *others)
 

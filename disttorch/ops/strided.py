@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
-from disttorch.backends import backend_of
+from disttorch.backends import address, backend_of
 from disttorch.core.layout import check_format, contiguous_format, is_in_format, row_major_strides
 from disttorch.ops.define import expect_tensor, operator, view_operator
 from disttorch.ops.registry import traced
@@ -41,11 +41,6 @@ def memory_of(xp: Any, a: Any) -> tuple[Any, int]:
     extent = sum((n - 1) * s for n, s in zip(owner.shape, owner.strides)) // owner.itemsize + 1
     flat = xp.lib.stride_tricks.as_strided(owner, (extent,), (owner.itemsize,)).view(a.dtype)
     return flat, (address(a) - address(flat)) // a.itemsize
-
-
-def address(a: Any) -> int:
-    """Return where in memory the first element of an array lies."""
-    return a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr
 
 
 def _strided(xp: Any, flat: Any, shape: tuple[int, ...], stride: tuple[int, ...], begin: int) -> Any:

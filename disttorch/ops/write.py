@@ -11,8 +11,9 @@ from disttorch.autograd.grad_mode import mode
 from disttorch.autograd.record import entry, record
 from disttorch.autograd.tensor import Tensor, alias, wrap
 from disttorch.autograd.views import check_inplace, written
-from disttorch.backends import backend_of
+from disttorch.backends import address, backend_of
 from disttorch.core.dtypes import from_numpy_dtype
+from disttorch.core.layout import is_dense
 from disttorch.core.promotion import can_cast
 from disttorch.ops.registry import Operator, traced
 
@@ -36,13 +37,45 @@ def check_cast(have: Any, want: Any) -> None:
         )
 
 
+def overlaps_itself(a: Any) -> bool:
+    """Whether two elements lie at one place in memory, as after `expand`."""
+    return 0 in a.strides and bool(a.size) and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape))
+
+
 def check_overlap(a: Any) -> None:
-    """Raise PyTorch's error for memory in which two elements lie at one place, as after `expand`."""
-    if 0 in a.strides and a.size and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape)):
+    """Raise PyTorch's error for memory in which two elements lie at one place."""
+    if overlaps_itself(a):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
         )
+
+
+def check_partial_overlap(a: Any, operands: Sequence[Any]) -> None:
+    """Raise PyTorch's error if an operand shares some memory with `a`, which is about to be written, but is not `a`."""
+    for x in operands:
+        if not isinstance(x, Tensor) or x._a is a:
+            continue
+        b = x._a
+        if b.base is None and a.base is None:  # both own their memory
+            continue
+        if _partly_overlap(a, b):
+            raise RuntimeError(
+                "unsupported operation: some elements of the input tensor and the written-to tensor refer to a single memory "
+                "location. Please clone() the tensor before performing the operation."
+            )
+
+
+def _partly_overlap(a: Any, b: Any) -> bool:
+    """Whether two dense arrays share memory but are not the same view of it."""
+    if type(a) is not type(b) or not (a.base is b or b.base is a or (a.base is not None and a.base is b.base)):
+        return False
+    if not a.size or not b.size or not (is_dense(a) and is_dense(b)):
+        return False
+    begin, other = address(a), address(b)
+    if begin == other and a.nbytes == b.nbytes:
+        return a.strides != b.strides
+    return begin < other + b.nbytes and other < begin + a.nbytes
 
 
 def write_out(out: Tensor, result: Tensor, function: str) -> Tensor:
@@ -136,7 +169,8 @@ def inplace(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     direct = op is not None and op.takes_out
 
     def function_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        check_inplace(input)
+        check_inplace(input, args)
+        check_partial_overlap(input._a, args)
         if direct and not kwargs and all([_fits(input, a) for a in args]):
             return write_directly(op, input, args)
         before = before_write(input)

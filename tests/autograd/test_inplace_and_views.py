@@ -182,7 +182,7 @@ def test_indexed_write_through_a_view() -> None:
 def test_slices_with_augmented_assignment() -> None:
     def function(x: Any) -> Any:
         y = x * 1
-        y[1:] += y[:-1]
+        y[2:] += y[:2]
         y[0] -= 2.0
         y[-1] *= y[0].clone()
         return y * y
@@ -416,3 +416,31 @@ def test_a_view_made_without_grad_is_refused_after_a_change_of_its_base() -> Non
     base.mul_(2)
     with pytest.raises(RuntimeError, match="created in no_grad mode and its base or another view of its base has been"):
         view.sum()
+
+
+def test_a_view_made_without_grad_is_refused_after_any_change_of_its_memory() -> None:
+    base = torch.ones(3, requires_grad=True) * 1
+    with torch.no_grad():
+        view = base[1:]
+        view.zero_()
+    with pytest.raises(RuntimeError, match="created in no_grad mode and its base or another view of its base has been"):
+        view.sum()
+
+
+def test_an_operand_that_overlaps_what_is_written_is_refused() -> None:
+    x = torch.arange(4.0)
+    with pytest.raises(
+        RuntimeError, match="some elements of the input tensor and the written-to tensor refer to a single"
+    ):
+        x[1:] += x[:3]
+    x[2:] += x[:2]
+    assert x.tolist() == [0.0, 1.0, 2.0, 4.0]
+    x += x
+    x.t_().add_(x)
+
+
+def test_an_indexed_write_reaches_expanded_memory_with_a_warning() -> None:
+    x = torch.zeros(3)
+    with pytest.warns(UserWarning, match="index_put_ on expanded tensors is deprecated"):
+        x.expand(2, 3)[[0]] = 1.0
+    assert x.tolist() == [1.0, 1.0, 1.0]

@@ -14,6 +14,7 @@ from disttorch.backends.cupy.linalg import (
     matrix_exp,
     solve_triangular,
 )
+from disttorch.backends.cupy.norm import standardize, standardize_grad
 from disttorch.backends.cupy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.cupy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.cupy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
@@ -36,6 +37,6 @@ __all__ = [
     "ldl_solve", "linalg_errors", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq",
     "lu_factor", "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad",
     "reduce_at", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special",
-    "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "unique",
-    "unique_consecutive",
+    "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "standardize",
+    "standardize_grad", "unique", "unique_consecutive",
 ]  # fmt: skip
