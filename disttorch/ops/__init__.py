@@ -63,6 +63,7 @@ from disttorch.ops import (
     vectors,
     views,
 )
+from disttorch.ops.numpy_names import accept_numpy_names
 
 MODULES = (
     activation, adaptive_pool, arithmetic, arrange, attention, bessel, complex, conv, convert, creation, ctc,
@@ -80,3 +81,6 @@ __all__ = [
     "reduce", "reduction", "resample", "rnn", "rounding", "scan", "scatter", "shape", "similarity", "softmax",
     "solve", "special", "spectral", "statistics", "strided", "taps", "transfer", "vectors", "views",
 ]  # fmt: skip
+
+for _module in MODULES:
+    accept_numpy_names(_module)
