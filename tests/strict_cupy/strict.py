@@ -229,8 +229,9 @@ def _ufunc_method(method: Any) -> Callable[..., Any]:
 
 def asarray(a: Any, dtype: Any = None, order: Any = None) -> ndarray:
     """Copy from the host, or return the array itself: the one door for NumPy arrays."""
-    given = a._v if isinstance(a, ndarray) else a
-    return ndarray(np.asarray(given, dtype, order=order))
+    if isinstance(a, ndarray):
+        return ndarray(np.asarray(a._v, dtype, order=order))
+    return ndarray(np.array(a, dtype, order=order or "K"))
 
 
 def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
