@@ -154,7 +154,7 @@ def test_large_arrays_have_the_bits_of_pytorch(name: str) -> None:
 def test_default_seed() -> None:
     expected = [0.267295241355896, 0.8725283145904541, 0.3352888226509094]
     assert Stream().uniform(3, "float32").tolist() == expected
-    assert stream.default_stream.initial_seed() == Stream().initial_seed() == 67280421310721
+    assert Stream().initial_seed() == 67280421310721
 
 
 def test_negative_seed() -> None:

@@ -146,7 +146,7 @@ def _namespace(path: str, given: Any) -> Any:
         return given
 
 
-_memories: dict[int, np.ndarray] | None = None
+_memories: dict[tuple[int, torch.dtype], tuple[torch.Tensor, np.ndarray]] | None = None
 
 
 def arguments(given: Any, leaves: bool = True) -> Any:
@@ -186,9 +186,8 @@ def _array(given: torch.Tensor) -> np.ndarray:
 
 
 def _memory_of(whole: torch.Tensor) -> np.ndarray:
-    memory = None if _memories is None else _memories.get(whole.data_ptr())
-    if memory is None or memory.dtype != whole.numpy().dtype:
-        memory = whole.numpy().copy()
-        if _memories is not None:
-            _memories[whole.data_ptr()] = memory
-    return memory
+    if _memories is None:
+        return whole.numpy().copy()
+    # the tensor is kept: its address must not become another's while this call's arguments are made
+    kept = _memories.setdefault((whole.data_ptr(), whole.dtype), (whole, whole.numpy().copy()))
+    return kept[1]
