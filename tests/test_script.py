@@ -23,7 +23,7 @@ def run(*arguments: Any, cwd: Path, module: str = "disttorch", **variables: str)
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", module, *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path, **variables},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", **variables},  # a line is one write
         capture_output=True,
         encoding="utf-8",
         timeout=SECONDS,
