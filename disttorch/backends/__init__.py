@@ -73,8 +73,13 @@ def namespace_for(target: device) -> Any:
     return _cupy()
 
 
+def _has_cupy() -> bool:
+    spec = importlib.util.find_spec("cupy")
+    return spec is not None and spec.origin is not None  # a folder that happens to be called so has no origin
+
+
 def _why_no_gpu() -> str:
-    if importlib.util.find_spec("cupy") is None:
+    if not _has_cupy():
         return "CuPy is not installed (pip install 'disttorch[cuda12]' or 'disttorch[cuda13]')"
     return "CuPy finds no CUDA device"
 
@@ -82,7 +87,7 @@ def _why_no_gpu() -> str:
 @functools.cache
 def cuda_device_count() -> int:
     """Return the number of usable CUDA devices: 0 without CuPy."""
-    if importlib.util.find_spec("cupy") is None:
+    if not _has_cupy():
         return 0
     import cupy
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,3 +62,10 @@ def test_tensors_are_on_the_cpu() -> None:
     assert x.to("cpu") is x
     assert not x.is_cuda
     assert x.get_device() == -1
+
+
+def test_a_folder_called_cupy_is_not_cupy(tmp_path: Path) -> None:
+    (tmp_path / "cupy").mkdir()
+    command = "import disttorch; print(disttorch.cuda.is_available())"
+    done = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
