@@ -56,6 +56,8 @@ def compare(mine: Any, other: Any, path: str = "") -> None:
 def outcome(case: Case, t: Any) -> Any:
     try:
         return plain(case(t))
+    except (AttributeError, NameError):  # a mistake in the case, or a name that is missing
+        raise
     except Exception as error:
         return type(error).__name__
 
