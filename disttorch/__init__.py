@@ -109,10 +109,7 @@ from disttorch import distributed, fft, linalg, masked, nn, optim, signal, speci
 # What `torch` itself has of `nn.functional`, where both are the same function or take the same arguments.
 from disttorch.nn.functional import (
     adaptive_avg_pool1d,
-    adaptive_max_pool1d,
     avg_pool1d,
-    bilinear,
-    celu,
     channel_shuffle,
     conv1d,
     conv2d,
@@ -120,21 +117,14 @@ from disttorch.nn.functional import (
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
-    cosine_similarity,
     group_norm,
-    hardshrink,
     layer_norm,
     max_pool1d,
     max_pool2d,
     max_pool3d,
-    pairwise_distance,
-    pdist,
     pixel_shuffle,
     pixel_unshuffle,
-    prelu,
     rms_norm,
-    selu,
-    threshold,
 )
 
 float = float32
