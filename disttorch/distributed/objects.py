@@ -17,7 +17,7 @@ import numpy as np
 
 from disttorch.distributed import wire
 
-_ARRAY, _TENSOR, _TUPLE, _SET, _BIG_INT, _COMPLEX = range(1, 7)
+_ARRAY, _TENSOR, _TUPLE, _SET, _BIG_INT, _COMPLEX, _FROZEN_SET = range(1, 8)
 # NumPy's `dtype.str` of bools, numbers, dates, times and strings.
 _DTYPE = re.compile(r"[<>|][biufcmMSU]\d{1,9}(\[\d{0,9}[A-Za-z]{1,2}\])?")
 _PAIR = struct.Struct("<dd")
@@ -26,12 +26,16 @@ _PAIR = struct.Struct("<dd")
 class _Mark(Enum):
     TUPLE = _TUPLE
     SET = _SET
+    FROZEN_SET = _FROZEN_SET
+
+
+_CONTAINERS = {_Mark.TUPLE: tuple, _Mark.SET: set, _Mark.FROZEN_SET: frozenset}
 
 
 def dumps(value: Any) -> bytes:
     """Return `value` as bytes.
 
-    None, bool, int, float, complex, str, bytes, list, tuple, set, dict, NumPy scalars and arrays
+    None, bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, NumPy scalars and arrays
     (not of objects or records) and tensors, nested at most 500 deep; TypeError for anything else,
     ValueError for what is nested deeper, holds itself, or is a str that UTF-8 cannot express.
     """
@@ -46,7 +50,7 @@ def loads(data: bytes | memoryview) -> Any:
     """Return the object that `dumps` made `data` of; ValueError for other data."""
     try:
         value = wire.unpack(data, ext_hook=_extension, list_hook=_container, strict_map_key=False)
-    except (ValueError, TypeError, wire.ProtocolError) as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"this is no object that a rank has sent: {error}") from None
     if isinstance(value, _Mark):
         raise ValueError("this is no object that a rank has sent: a mark without its list")
@@ -62,8 +66,10 @@ def _default(value: Any) -> Any:
         return msgpack.ExtType(_BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True))
     if type(value) is tuple:
         return [msgpack.ExtType(_TUPLE, b""), *value]
-    if type(value) in (set, frozenset):
+    if type(value) is set:
         return [msgpack.ExtType(_SET, b""), *value]
+    if type(value) is frozenset:
+        return [msgpack.ExtType(_FROZEN_SET, b""), *value]
     if type(value) is complex:
         return msgpack.ExtType(_COMPLEX, _PAIR.pack(value.real, value.imag))
     raise TypeError(
@@ -114,11 +120,8 @@ def _dtype(name: Any) -> np.dtype | None:
 
 
 def _container(items: list[Any]) -> Any:
-    if items and items[0] is _Mark.TUPLE:
-        return tuple(items[1:])
-    if items and items[0] is _Mark.SET:
-        return set(items[1:])
-    return items
+    mark = items[0] if items else None
+    return _CONTAINERS[mark](items[1:]) if isinstance(mark, _Mark) else items
 
 
 def _extension(code: int, data: bytes) -> Any:
@@ -128,7 +131,7 @@ def _extension(code: int, data: bytes) -> Any:
         from disttorch.autograd.tensor import wrap
 
         return wrap(_unpack_array(data))
-    if code in (_TUPLE, _SET) and not data:
+    if code in (_TUPLE, _SET, _FROZEN_SET) and not data:
         return _Mark(code)
     if code == _BIG_INT:
         return int.from_bytes(data, "little", signed=True)
