@@ -13,8 +13,11 @@ from disttorch.distributed.errors import (
     CollectiveMismatch,
     CollectiveTimeout,
     DistError,
+    DistNetworkError,
+    DistStoreError,
     PeerFailed,
     ProtocolError,
+    QueueEmptyError,
     StoreTimeout,
 )
 from disttorch.distributed.process_group import ProcessGroup, Work
@@ -35,19 +38,28 @@ from disttorch.distributed.runtime import (
     is_nccl_available,
     is_torchelastic_launched,
 )
-from disttorch.distributed.store import Store
+from disttorch.distributed.store import HashStore, PrefixStore, Store
+from disttorch.distributed.store_client import TCPStore
+from disttorch.distributed.store_file import FileStore
 
 __all__ = [
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
+    "DistNetworkError",
+    "DistStoreError",
+    "FileStore",
+    "HashStore",
     "PeerFailed",
+    "PrefixStore",
     "ProcessGroup",
     "ProtocolError",
+    "QueueEmptyError",
     "ReduceOp",
     "Reducer",
     "Store",
     "StoreTimeout",
+    "TCPStore",
     "Work",
     "all_gather",
     "all_gather_object",

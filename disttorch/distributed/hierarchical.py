@@ -19,7 +19,7 @@ from disttorch.distributed.call import Call
 from disttorch.distributed.members import Members
 from disttorch.distributed.messages import MessageTransport
 from disttorch.distributed.reduction import Reduction, accumulation_dtype, combine_subtrees, subtrees
-from disttorch.distributed.addresses import Addresses
+from disttorch.distributed.peer_addresses import PeerAddresses
 from disttorch.distributed.shared_memory import STAGING_BYTES, SharedMemoryTransport
 from disttorch.distributed.transport import Bucket, Transport, slice_bounds
 
@@ -31,7 +31,7 @@ _NOTHING = np.empty(0, np.uint8)
 class HierarchicalTransport(Transport):
     """Ranks of several hosts, several of them on one host."""
 
-    def __init__(self, link: AgentLink, members: Members, addresses: Addresses) -> None:
+    def __init__(self, link: AgentLink, members: Members, addresses: PeerAddresses) -> None:
         super().__init__(link, members)
         self.here = members.here
         self._local = SharedMemoryTransport(link, members, self.here)

@@ -24,7 +24,7 @@ from disttorch.distributed.errors import DistError, ProtocolError
 from disttorch.distributed.futex import SLICE_SECONDS
 from disttorch.distributed.headers import Header
 from disttorch.distributed.members import Members
-from disttorch.distributed.addresses import Addresses
+from disttorch.distributed.peer_addresses import PeerAddresses
 from disttorch.distributed.transport import Bucket, Transport
 
 CHUNK_BYTES = 1024 * 1024
@@ -44,7 +44,7 @@ class MessageTransport(Transport):
     chunk = cell = CHUNK_BYTES
 
     def __init__(
-        self, link: AgentLink, members: Members, addresses: Addresses, peers: Sequence[int] | None = None
+        self, link: AgentLink, members: Members, addresses: PeerAddresses, peers: Sequence[int] | None = None
     ) -> None:
         super().__init__(link, members)
         self.peers = self.peers if peers is None else list(peers)

@@ -12,7 +12,8 @@ from disttorch.distributed import agent_link, futex
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.process_group import ProcessGroup
-from disttorch.distributed.store import AgentStore, Store, seconds
+from disttorch.distributed.store import HashStore, Store, seconds
+from disttorch.distributed.store_client import AgentStore
 from disttorch.distributed.transport import Transport
 from disttorch.utils.data import sharding
 
@@ -100,7 +101,7 @@ def init_process_group(
     transport = _open_transport(link, own, size)
     default = DEFAULT_TIMEOUT if link is None else link.welcome["timeout"]
     _group = ProcessGroup(link, transport, limit or default, _epoch)
-    _store = store or (Store() if link is None else AgentStore(link))
+    _store = store or (HashStore() if link is None else AgentStore(link))
     from disttorch.distributed.data_sharding import GroupWorld
 
     sharding.set_world(GroupWorld(_group))
