@@ -18,8 +18,8 @@ from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.members import Members
 from disttorch.distributed.messages import MessageTransport
-from disttorch.distributed.reduction import Reduction, accumulation_dtype, combine_subtrees, subtrees
 from disttorch.distributed.peer_addresses import PeerAddresses
+from disttorch.distributed.reduction import Reduction, accumulation_dtype, combine_subtrees, subtrees
 from disttorch.distributed.shared_memory import STAGING_BYTES, SharedMemoryTransport
 from disttorch.distributed.transport import Bucket, Transport, slice_bounds
 

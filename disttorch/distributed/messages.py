@@ -10,7 +10,6 @@ header and then the payload, and receives one from every peer.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -215,5 +214,3 @@ class MessageTransport(Transport):
         if len(frames) == 1:
             texts[peer] = wire.decode(frames[0].buffer)["text"]
             waiting.discard(peer)
-
-

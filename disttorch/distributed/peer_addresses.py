@@ -89,9 +89,7 @@ def _address_of_interface(name: str) -> str:
             reply = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)
         except OSError:
             known = ", ".join(entry for _, entry in network.if_nameindex())
-            raise DistError(
-                f"there is no network interface {name!r} with an IPv4 address; there are {known}"
-            ) from None
+            raise DistError(f"there is no network interface {name!r} with an IPv4 address; there are {known}") from None
     return network.inet_ntoa(reply[20:24])
 
 

@@ -113,9 +113,7 @@ def scatter(transport: Transport, output: np.ndarray, inputs: Sequence[np.ndarra
         span[:] = transport.exchange(parts, sizes)[root]
 
 
-def all_to_all(
-    transport: Transport, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray], longest: int
-) -> None:
+def all_to_all(transport: Transport, outputs: Sequence[np.ndarray], inputs: Sequence[np.ndarray], longest: int) -> None:
     """Copy `inputs[r]` of every rank to rank r's `outputs`, in bytes; longest: the most that any rank gives another."""
     for start in _starts(longest, transport.cell):
         spans = [out[start : start + transport.cell] for out in outputs]

@@ -22,6 +22,7 @@ from typing import Any
 from disttorch.distributed.errors import ProtocolError
 from disttorch.distributed.progress import Progress
 from disttorch.distributed.store_table import StoreServer
+from disttorch_run import layout
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, stacks_of
 from disttorch_run.guard import Guard
 from disttorch_run.output import Stream
@@ -51,6 +52,7 @@ class Options:
     port: int = 0
     label: str = ""
     run: str = field(default_factory=lambda: secrets.token_hex(16))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     grace: float = 30.0
     timeout: float = 600.0
     oversubscribed: bool = False
@@ -71,6 +73,7 @@ class Agent:
         self.results: dict[int, bytes] = {}
         self.stacks = ""
         self.timed_out = False
+        self._layout = layout.plan(options.environment, len(options.placements))
         self._workers: list[Worker] = []
         self._stopped_by: signal.Signals | None = None
         self._kill_at: dict[int, float] = {}
@@ -88,7 +91,7 @@ class Agent:
             self._store = StoreServer(_LOOPBACK, self.options.port)
             stack.callback(self._store.close)
             self._watch(self._store.socket, self._store.serve)
-            self._segments = SegmentServer(len(self.options.placements))
+            self._segments = SegmentServer()
             stack.callback(self._segments.close)
             self._guard = Guard()
             stack.callback(self._guard.close)
@@ -113,6 +116,9 @@ class Agent:
         worker.send(
             "welcome",
             run=options.run,
+            secret=options.secret,
+            transport=self._layout.transport,
+            hosts=list(self._layout.hosts),
             rank=rank,
             world_size=size,
             local_rank=rank,
@@ -202,7 +208,7 @@ class Agent:
             worker.unwinding = True
             self._kill_later(worker, self.options.grace)
         elif kind == "segment_request":
-            self._segments.answer(worker, message["key"], message["size"])
+            self._segments.answer(worker, message["key"], message["size"], message["users"])
         elif kind == "waiting":
             self._note_waiting(worker, message)
         elif kind == "progress":

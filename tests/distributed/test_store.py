@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import disttorch.distributed as dist
-from disttorch.distributed.messages import accept_only_this_user
+
 from disttorch.distributed.store_table import StoreServer
 from disttorch.testing.distributed import run
 
