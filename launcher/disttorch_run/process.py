@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from disttorch.distributed import wire
+from disttorch.distributed import flight, wire
 from disttorch.distributed.agent_link import FD_VARIABLE, send_descriptor
 from disttorch.distributed.errors import ProtocolError
 from disttorch.distributed.progress import Progress
@@ -26,7 +26,8 @@ class Worker:
     """A worker: its process, its pidfd, the agent's end of its socket, its output streams.
 
     Attributes: `attached`, it has joined the process group; `unwinding`, its main thread has
-    raised PeerFailed; `progress`, what it has last told; `code`, its exit code once it has ended, else None.
+    raised PeerFailed; `progress`, what it has last told; `code`, its exit code once it has ended, else None;
+    `flight`, the descriptor of its flight recorder.
     """
 
     def __init__(self, rank: int) -> None:
@@ -40,6 +41,7 @@ class Worker:
         self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setblocking(False)
         self._stacks = os.memfd_create("disttorch-stacks", os.MFD_CLOEXEC)
+        self.flight = flight.LAYOUT.create()
         self.pid = -1
         self.pidfd = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -47,10 +49,11 @@ class Worker:
     def start(self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | None]) -> None:
         """Start the process; `outputs` maps STDOUT and STDERR to a stream, or None to inherit the launcher's."""
         self.streams = [stream for stream in outputs.values() if stream is not None]
-        fds = (self._far.fileno(), self._stacks)
+        fds = (self._far.fileno(), self._stacks, self.flight)
+        numbers = dict(zip((FD_VARIABLE, worker.STACK_VARIABLE, flight.FD_VARIABLE), map(str, fds)))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "disttorch_run.worker", *command],
-            env={**environment, FD_VARIABLE: str(fds[0]), worker.STACK_VARIABLE: str(fds[1])},
+            env={**environment, **numbers},
             stdin=None if self.rank == 0 else subprocess.DEVNULL,
             stdout=_inlet(outputs[STDOUT]),
             stderr=_inlet(outputs[STDERR]),
@@ -129,6 +132,7 @@ class Worker:
         self.socket.close()
         self._far.close()
         os.close(self._stacks)
+        os.close(self.flight)
 
 
 def environment_for(
