@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
+from disttorch.distributed import flight
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
@@ -20,10 +21,11 @@ Body = Callable[[Transport], None]
 class Work:
     """A collective under way, as `torch.distributed.Work`."""
 
-    __slots__ = ("_body", "_call", "_done", "_error", "_sequence")
+    __slots__ = ("_body", "_call", "_done", "_error", "_sequence", "_slot")
 
     def __init__(self, call: Call, sequence: int, body: Body) -> None:
         self._call, self._sequence, self._body = call, sequence, body
+        self._slot = flight.recorder().begin(call, sequence)
         self._done = threading.Event()
         self._error: BaseException | None = None
 
@@ -54,10 +56,13 @@ class Work:
     def fail(self, error: BaseException | None) -> None:
         """End it without running it."""
         self._error = error
+        flight.recorder().end(self._slot, error)
         self._done.set()
 
     def run(self, transport: Transport, timeout: float, patient: bool) -> None:
         """Do it in the calling thread."""
+        recorder = flight.recorder()
+        recorder.start(self._slot)
         try:
             transport.begin(self._call, self._sequence, timeout, patient)
             self._body(transport)
@@ -65,6 +70,7 @@ class Work:
             self._error = error
             raise
         finally:
+            recorder.end(self._slot, self._error)
             self._done.set()
 
 
