@@ -93,7 +93,7 @@ class Record:
         if self.root >= 0:
             parts.append(f"rank {self.root}" if self.is_p2p else f"root {self.root}")
         if self.op == "bucket":
-            parts.append(f"gradients of {self.names}, ...")
+            parts.append(f"gradients of {self.names}")
         return f"{self.op}({', '.join(parts)}) at {self.file}:{self.line}"
 
     def as_dict(self, group: Group | None = None, clock: int = 0) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class Recorder:
             *shape,
             *[0] * (_DIMENSIONS - len(shape)),
             _tail(file, 120),
-            ", ".join(call.names[:2]).encode(errors="replace")[:64],
+            ", ".join([*call.names[:2], *["..."] * (len(call.names) > 2)]).encode(errors="replace"),
         )
         return look
 

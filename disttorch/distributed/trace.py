@@ -18,11 +18,13 @@ import contextlib
 import json
 import os
 import struct
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +136,7 @@ def collective(done: Record) -> None:
 
 
 def start(ring: Ring) -> None:
-    """Record from now on."""
+    """Record from now on; also what `disttorch.core.observe` watches."""
     global tracer
     tracer = Tracer(ring)
     observe.observer = record
@@ -171,24 +173,35 @@ def trace_events(rank: int, part: Part, base: int) -> Iterator[dict[str, Any]]:
         note = f"{part.dropped} earlier events are not in this file: the last {EVENTS} of a rank are kept"
         first = part.events[0]
         yield {"ph": "i", "name": note, "pid": rank, "tid": first.thread, "ts": (first.start - base) / 1000, "s": "p"}
-    for event in part.events:
-        args = event.args
+    open_until: dict[int, list[int]] = {}
+    for number, event in enumerate(part.events):
+        shown = {"name": event.name, "cat": event.category, "pid": rank, "tid": event.thread}
+        begun, args = (event.start - base) / 1000, event.args
         if event.sequence >= 0:
             args = {"collective_seq_id": event.sequence, "pg_id": event.group, **args}
-        yield {
-            "ph": "X",
-            "name": event.name,
-            "cat": event.category,
-            "pid": rank,
-            "tid": event.thread,
-            "ts": (event.start - base) / 1000,
-            "dur": (event.end - event.start) / 1000,
-            "args": args,
-        }
+        if _nests(event, open_until.setdefault(event.thread, [])):
+            yield {"ph": "X", **shown, "ts": begun, "dur": (event.end - event.start) / 1000, "args": args}
+        else:
+            pair = {**shown, "id": f"{rank}.{number}"}
+            yield {"ph": "b", **pair, "ts": begun, "args": args}
+            yield {"ph": "e", **pair, "ts": (event.end - base) / 1000}
 
 
-def write_file(path: Path, parts: dict[int, Part], more: Iterator[dict[str, Any]] | None = None) -> None:
-    """Write the parts of all ranks, and `more` events, as one file that appears when it is complete."""
+def _nests(event: Event, ends: list[int]) -> bool:
+    """Say whether an event lies within the one around it in its thread; what does not cannot be drawn on one track.
+
+    ends: when the events end that are around, outermost first; brought up to date.
+    """
+    while ends and ends[-1] <= event.start:
+        ends.pop()
+    if ends and event.end > ends[-1]:
+        return False
+    ends.append(event.end)
+    return True
+
+
+def write_file(path: Path, parts: Mapping[int, Part], more: Iterable[dict[str, Any]] = ()) -> None:
+    """Write the parts of all ranks, and `more` trace events, as one file that appears when it is complete."""
     base = first_time(parts)
     head = {
         "schemaVersion": 1,
@@ -201,21 +214,16 @@ def write_file(path: Path, parts: dict[int, Part], more: Iterator[dict[str, Any]
     try:
         with draft.open("w") as file:
             file.write(json.dumps(head)[:-1] + ', "traceEvents": [')
-            between = "\n"
-            for rank, part in sorted(parts.items()):
-                for event in trace_events(rank, part, base):
-                    file.write(between + json.dumps(event))
-                    between = ",\n"
-            for event in more or ():
-                file.write(between + json.dumps(event))
-                between = ",\n"
+            listed = (event for rank in sorted(parts) for event in trace_events(rank, parts[rank], base))
+            for index, event in enumerate(chain(listed, more)):
+                file.write((",\n" if index else "\n") + json.dumps(event))
             file.write("\n]}\n")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def first_time(parts: dict[int, Part]) -> int:
+def first_time(parts: Mapping[int, Part]) -> int:
     """Return when the first event of all began; 0 if there is none."""
     return min((part.events[0].start for part in parts.values() if part.events), default=0)
 
@@ -260,8 +268,12 @@ def _start_as_asked() -> None:
 
 
 def _write_alone(path: Path, pid: int) -> None:
-    if tracer is not None and os.getpid() == pid:
+    if tracer is None or os.getpid() != pid:
+        return
+    try:
         write_file(path, {0: parse(tracer.ring.copy())})
+    except OSError as error:
+        print(f"disttorch: the trace could not be written to {path}: {error.strerror}", file=sys.stderr)
 
 
 _start_as_asked()

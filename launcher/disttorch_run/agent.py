@@ -29,6 +29,7 @@ from disttorch_run.output import Stream
 from disttorch_run.placement import Placement
 from disttorch_run.process import STDERR, STDOUT, Worker, environment_for
 from disttorch_run.segments import SegmentServer
+from disttorch_run.trace import TraceFile
 
 # How long a worker has to raise PeerFailed before it is killed; it sits in code that no exception
 # can interrupt.
@@ -60,6 +61,7 @@ class Options:
     log_dir: Path | None = None
     tee: dict[int, int] = field(default_factory=dict)
     redirect: dict[int, int] = field(default_factory=dict)
+    trace: Path | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
@@ -80,6 +82,7 @@ class Agent:
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = 0
         self._flight = FlightReport(options.log_dir)
+        self._trace = TraceFile(options.trace) if options.trace is not None else None
 
     def run(self) -> int:
         """Start the workers, wait for their end, leave nothing behind; return the exit code."""
@@ -98,6 +101,7 @@ class Agent:
             stack.callback(self._guard.close)
             stack.enter_context(self._signals())
             stack.callback(self._end_all)
+            stack.callback(self._write_trace)
             self._limit = time.monotonic() + (self.options.limit or float("inf"))
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -108,7 +112,7 @@ class Agent:
     def _start(self, rank: int) -> None:
         options, size = self.options, len(self.options.placements)
         place = options.placements[rank]
-        worker = Worker(rank)
+        worker = Worker(rank, traced=self._trace is not None)
         self._workers.append(worker)
         environment = environment_for(options.environment, rank, size, self._store.port, options.label or "none", place)
         outputs = {which: self._stream(rank, which) for which in (STDOUT, STDERR)}
@@ -282,6 +286,11 @@ class Agent:
     def _collectives(self, waited: float = 0.0) -> str:
         """Return where the ranks are in their collectives; "" if that has been said."""
         return self._flight.text({worker.rank: worker.flight for worker in self._workers}, waited)
+
+    def _write_trace(self) -> None:
+        if self._trace is not None:
+            self._trace.keep({worker.rank: worker.trace for worker in self._workers})
+            self.options.say(self._trace.write())
 
     # Ending
 
