@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import struct
@@ -44,6 +45,7 @@ _EVENT = struct.Struct("<QqqQqIH16s62s")
 _ARGS_AT, _SERIAL_AT, _NO_SEQUENCE = 124, 312, -1
 _ARGS_BYTES = _SERIAL_AT - _ARGS_AT
 _SERIAL = struct.Struct("<Q")
+_decoder = json.JSONDecoder(parse_constant=str)
 
 LAYOUT = Layout("trace", EVENTS, 320)
 
@@ -157,7 +159,7 @@ def parse(data: bytes) -> Part:
         if not 0 <= begun <= ended or length > _ARGS_BYTES:
             continue
         args = _unpacked(bytes(slot[_ARGS_AT : _ARGS_AT + length]))
-        events.append(Event(clean(name), clean(category), begun, ended, thread, group, sequence, args))
+        events.append(Event(_text(name), _text(category), begun, ended, thread, group, sequence, args))
     events.sort(key=lambda event: (event.start, -event.end))
     return Part(events, LAYOUT.threads_of(data), max(0, last - EVENTS))
 
@@ -237,6 +239,9 @@ def _span(name: str, category: str, args: dict[str, Any]) -> Iterator[None]:
         record(name, begun, time.monotonic_ns(), category, **args)
 
 
+_text = functools.lru_cache(maxsize=1024)(clean)
+
+
 def _packed(args: dict[str, Any]) -> bytes:
     """Return arguments as JSON, without the last ones if it is too long."""
     if not args:
@@ -251,7 +256,7 @@ def _packed(args: dict[str, Any]) -> bytes:
 def _unpacked(text: bytes) -> dict[str, Any]:
     """Return the arguments from JSON; nothing for what is not a flat map. JSON has no NaN: it becomes a string."""
     try:
-        args = json.loads(text, parse_constant=str) if text else {}
+        args = _decoder.decode(text.decode()) if text else {}
     except (ValueError, RecursionError):
         return {}
     return args if isinstance(args, dict) else {}
