@@ -184,7 +184,7 @@ def trace_events(rank: int, part: Part, base: int) -> Iterator[dict[str, Any]]:
         if _nests(event, open_until.setdefault(event.thread, [])):
             yield {"ph": "X", **shown, "ts": begun, "dur": (event.end - event.start) / 1000, "args": args}
         else:
-            pair = {**shown, "id": f"{rank}.{number}"}
+            pair = {**shown, "id": rank << 32 | number}
             yield {"ph": "b", **pair, "ts": begun, "args": args}
             yield {"ph": "e", **pair, "ts": (event.end - base) / 1000}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class TraceFile:
     def write(self) -> str:
         """Write the file and return a line that says where it is, or why it is not there."""
         base = trace.first_time(self._parts)
-        arrows = (event for number, late in enumerate(self._late) for event in late.arrows(number, base))
+        numbers = itertools.count(1)
+        arrows = (event for late in self._late for event in late.arrows(numbers, base))
         try:
             trace.write_file(self.path, self._parts, arrows)
         except OSError as error:
@@ -50,12 +52,12 @@ class _Late:
     def __init__(self, rank: int, event: Event, waiting: dict[int, Event]) -> None:
         self._rank, self._event, self._waiting = rank, event, waiting
 
-    def arrows(self, number: int, base: int) -> list[dict[str, Any]]:
+    def arrows(self, numbers: Iterator[int], base: int) -> list[dict[str, Any]]:
         """Return flow events from the last rank to the others, at the time when it came."""
         shown = {"name": "last to arrive", "cat": COMMUNICATION, "ts": (self._event.start - base) / 1000}
         events = []
         for rank, event in self._waiting.items():
-            flow = {**shown, "id": f"{number}.{rank}"}
+            flow = {**shown, "id": next(numbers)}
             events.append({"ph": "s", **flow, "pid": self._rank, "tid": self._event.thread})
             events.append({"ph": "f", "bp": "e", **flow, "pid": rank, "tid": event.thread})
         return events

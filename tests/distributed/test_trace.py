@@ -52,7 +52,7 @@ def check_format(events: list[dict[str, Any]]) -> None:
             begun = round(event["ts"] * 1000)
             tracks.setdefault((event["pid"], event["tid"]), []).append((begun, begun + round(event["dur"] * 1000)))
         if event["ph"] in "besf":
-            assert isinstance(event["id"], str)
+            assert isinstance(event["id"], int)
             assert event["cat"]
     for spans in tracks.values():
         ends: list[int] = []
