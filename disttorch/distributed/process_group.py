@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from disttorch.distributed import flight
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import DistError
@@ -30,6 +31,7 @@ class ProcessGroup:
         self.link, self.transport, self.timeout = link, transport, timeout
         self.members: Members = transport.members
         self.group_desc = description or ("default_pg" if self.members.number == 0 else "undefined")
+        flight.recorder().add_group(self.members.number, self.members.name, self.members.ranks)
         self.buckets = 0
         self._pid = os.getpid()
         self._sequence = 0
@@ -80,7 +82,7 @@ class ProcessGroup:
         """
         with self._lock:
             self._check_usable()
-            work = Work(call, self._sequence, body, result, source, timeout or self.timeout)
+            work = Work(call, self._sequence, body, result, source, timeout or self.timeout, self.members.number)
             self._sequence += 1
             inline = not async_op and self._unfinished == 0
             self._unfinished += 1

@@ -19,7 +19,7 @@ import numpy as np
 # cache.
 BLOCK_BYTES = 128 * 1024
 # From here on, a compiled sum is worth its fixed cost.
-COMPILED_BYTES = 16 * 1024
+COMPILED_BYTES = 64 * 1024
 _COMPILED_BLOCK_BYTES = 4096
 
 _COMBINE: dict[str, Callable[..., np.ndarray]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.distributed import progress
+from disttorch.distributed import flight, progress
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveMismatch, CollectiveTimeout, PeerFailed
@@ -59,6 +59,7 @@ class Transport(ABC):
         self.owner: Transport = self  # the transport that this one is a part of
         self.call = Call("barrier")
         self.sequence = 0
+        self.slot = -1  # of the collective in the flight recorder
         self._reductions: dict[tuple[str, np.dtype], Reduction] = {}
         self._timeout = 0.0
         self._started = 0.0
@@ -135,6 +136,7 @@ class Transport(ABC):
             return
         self.link.check()
         world = [self.members.ranks[r] for r in missing]
+        flight.recorder().waiting(self.slot, world)
         gone = self.link.left.intersection(world)
         if gone and waited > LEFT_SECONDS:
             what = self.call.describe(self.sequence)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import progress
+from disttorch.distributed import flight, progress
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
 from disttorch.distributed.store import seconds
@@ -54,10 +54,11 @@ class Work:
     )
 
     def __init__(
-        self, call: Call, sequence: int, body: Body, tensors: Sequence[Any], source: int = -1, timeout: float = 0.0
+        self, call: Call, sequence: int, body: Body, tensors: Sequence[Any], source: int = -1, timeout: float = 0.0, group: int = 0
     ) -> None:
         self._call, self._sequence, self._body, self._tensors = call, sequence, body, list(tensors)
         self._timeout = timeout
+        self._slot = flight.recorder().begin(call, sequence, group)
         self._done = threading.Event()
         self._error: BaseException | None = None
         self._future: Future[list[Any]] | None = None
@@ -125,8 +126,10 @@ class Work:
     def run(self, transport: Transport, patient: bool) -> None:
         """Do it in the calling thread."""
         progress.collective(self._call.op, self._sequence)
+        flight.recorder().start(self._slot)
         error: BaseException | None = None
         try:
+            transport.slot = self._slot
             transport.begin(self._call, self._sequence, self._timeout, patient)
             self._body(transport)
             transport.end()
@@ -138,6 +141,7 @@ class Work:
 
     def end(self, error: BaseException | None = None) -> None:
         """Count it as over, having raised `error` or, with None, done."""
+        flight.recorder().end(self._slot, error)
         self._error = error
         self._done.set()
         if self._future is not None:

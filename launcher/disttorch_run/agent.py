@@ -24,15 +24,19 @@ from disttorch.distributed.progress import Progress
 from disttorch.distributed.store_table import StoreServer
 from disttorch_run import layout
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, stacks_of
+from disttorch_run.flight import FlightReport
 from disttorch_run.guard import Guard
 from disttorch_run.output import Stream
 from disttorch_run.placement import Placement
 from disttorch_run.process import STDERR, STDOUT, Worker, environment_for
 from disttorch_run.segments import SegmentServer
+from disttorch_run.trace import TraceFile
 
 # How long a worker has to raise PeerFailed before it is killed; it sits in code that no exception
 # can interrupt.
 UNWIND_SECONDS = 1.0
+# At a signal the flight recorders are shown if a rank has been in its collective for so long.
+STUCK_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,6 +63,7 @@ class Options:
     log_dir: Path | None = None
     tee: dict[int, int] = field(default_factory=dict)
     redirect: dict[int, int] = field(default_factory=dict)
+    trace: Path | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
@@ -79,6 +84,8 @@ class Agent:
         self._kill_at: dict[int, float] = {}
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = 0
+        self._flight = FlightReport(options.log_dir)
+        self._trace = TraceFile(options.trace) if options.trace is not None else None
 
     def run(self) -> int:
         """Start the workers, wait for their end, leave nothing behind; return the exit code."""
@@ -97,6 +104,7 @@ class Agent:
             stack.callback(self._guard.close)
             stack.enter_context(self._signals())
             stack.callback(self._end_all)
+            stack.callback(self._write_trace)
             self._limit = time.monotonic() + (self.options.limit or float("inf"))
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -107,7 +115,7 @@ class Agent:
     def _start(self, rank: int) -> None:
         options, size = self.options, len(self.options.placements)
         place = options.placements[rank]
-        worker = Worker(rank)
+        worker = Worker(rank, traced=self._trace is not None)
         self._workers.append(worker)
         environment = environment_for(options.environment, rank, size, self._store.port, options.label or "none", place)
         outputs = {which: self._stream(rank, which) for which in (STDOUT, STDERR)}
@@ -164,6 +172,8 @@ class Agent:
             self._limit = float("inf")
             self.timed_out = True
             self.stacks = stacks_of(self._workers)
+            if where := self._collectives():
+                self.options.say(where)
             self._kill_all()
 
     def _milliseconds_to_next(self) -> int | None:
@@ -246,7 +256,7 @@ class Agent:
         if self.failure is not None or self._stopped_by is not None or self.timed_out:
             return
         self.failure = failure
-        self.options.say(failure.text(self._workers[failure.rank].pid))
+        self.options.say(failure.text(self._workers[failure.rank].pid, self._collectives()))
         for worker in self._workers:
             if worker.code is None:
                 self._tell_failure(worker)
@@ -277,7 +287,16 @@ class Agent:
         )
         if message["final"] and not self.stacks:
             self.stacks = stacks_of(self._workers)
-            self.options.say(self.stacks)
+            self.options.say("\n".join(filter(None, [self.stacks, self._collectives()])))
+
+    def _collectives(self, waited: float = 0.0) -> str:
+        """Return where the ranks are in their collectives; "" if that has been said."""
+        return self._flight.text({worker.rank: worker.flight for worker in self._workers}, waited)
+
+    def _write_trace(self) -> None:
+        if self._trace is not None:
+            self._trace.keep({worker.rank: worker.trace for worker in self._workers})
+            self.options.say(self._trace.write())
 
     # Ending
 
@@ -314,10 +333,8 @@ class Agent:
 
     def _pass_on(self, number: signal.Signals) -> None:
         self._stopped_by = number
-        self.options.say(
-            f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, "
-            "a second signal kills them"
-        )
+        text = f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, a second signal kills them"
+        self.options.say("\n".join(filter(None, [self._collectives(STUCK_SECONDS), text])))
         for worker in self._workers:
             worker.signal(number)
             self._kill_later(worker, self.options.grace)
