@@ -57,6 +57,7 @@ class HierarchicalTransport(Transport):
         """Announce a collective to all parts."""
         super().begin(call, sequence, timeout, patient)
         for part in self._parts:
+            part.slot = self.slot
             part.begin(call, sequence, timeout, patient)
 
     def publish(self, header: bytes, patient: bool) -> None:

@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,8 +28,9 @@ from disttorch.distributed.transport import CACHE_LINE, Bucket, Transport, slice
 
 STAGING_BYTES = 1024 * 1024
 # Spinning costs a core but spares the kernel's wake-up; only a thread that would do nothing else
-# spins.
+# spins. Where ranks share cores it gives its core to another one that is ready, again and again.
 SPIN_SECONDS = 50e-6
+YIELD_SECONDS = 1e-3
 # From here on, summing only the own slice saves more than the second step costs.
 SLICED_BYTES = 512 * 1024
 SLICED_BYTES_OF_MANY = 64 * 1024
@@ -72,7 +74,7 @@ class SharedMemoryTransport(Transport):
         self._phase = 0
         self._header = b""
         self._spin = 0.0
-        self._may_spin = not link.welcome["oversubscribed"]
+        self._yields: bool = link.welcome["oversubscribed"]
         self._nothing = np.empty(0, np.uint8)
 
     def publish(self, header: bytes, patient: bool) -> None:
@@ -80,7 +82,7 @@ class SharedMemoryTransport(Transport):
         at = self._header_offset()
         self._pages[self.rank][at : at + HEADER.size] = header
         self._header = header
-        self._spin = SPIN_SECONDS if self._may_spin and not patient else 0.0
+        self._spin = 0.0 if patient else YIELD_SECONDS if self._yields else SPIN_SECONDS
 
     def share(self, part: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         """Copy `part` to the own staging buffer and return views of all buffers."""
@@ -186,6 +188,8 @@ class SharedMemoryTransport(Transport):
                 if not (word[0] - phase) & _HALF:
                     self.count_waiting(now - start)
                     return
+                if self._yields:
+                    os.sched_yield()
         while (seen := word[0]) - phase & _HALF:
             futex.wait(address, seen)
             now = time.perf_counter()

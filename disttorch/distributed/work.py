@@ -41,17 +41,8 @@ class Work:
     """A collective under way, as `torch.distributed.Work`."""
 
     __slots__ = (
-        "_body",
-        "_call",
-        "_done",
-        "_error",
-        "_future",
-        "_sequence",
-        "_settled",
-        "_source",
-        "_tensors",
-        "_timeout",
-    )
+        "_body", "_call", "_done", "_error", "_future", "_sequence", "_settled", "_slot", "_source", "_tensors", "_timeout",
+    )  # fmt: skip
 
     def __init__(
         self, call: Call, sequence: int, body: Body, tensors: Sequence[Any], source: int = -1, timeout: float = 0.0, group: int = 0
