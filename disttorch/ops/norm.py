@@ -94,7 +94,7 @@ def _check_channels(channels: int, **named: Tensor | None) -> None:
 
 def _check_several(size: Sequence[int]) -> None:
     if prod((size[0], *size[2:])) == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(size)}")
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {size}")
 
 
 # -- statistics of channels ---------------------------------------------------------------------------------------
@@ -117,14 +117,14 @@ def batch_norm(
     """
     x = expect_tensor(input, "batch_norm")._a
     if training:
-        _check_several(x.shape)
+        _check_several(input.shape)
     if eps < 0 or (training and eps == 0):
         wanted = "positive during training" if training else "non-negative"
         raise ValueError(f"batch_norm eps must be {wanted}, but got {eps}")
     if not x.size:
         return _empty_affine(input, weight, bias)
     channels = x.shape[1]
-    _check_channels(channels, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    _check_channels(channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     shape = (1, channels, *(1 for _ in x.shape[2:]))
     if training:
         y, mean, var = standardize(_widened(input), (0, *range(2, x.ndim)), eps)
@@ -184,9 +184,9 @@ def instance_norm(
     """
     x = expect_tensor(input, "instance_norm")._a
     if use_input_stats and prod(x.shape[2:]) == 1:
-        raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(x.shape)}")
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {input.shape}")
     channels = x.shape[1]
-    _check_channels(channels, weight=weight, bias=bias, running_mean=running_mean, running_var=running_var)
+    _check_channels(channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     shape = (1, channels, *(1 for _ in x.shape[2:]))
     if not use_input_stats:
         return _by_running(input, running_mean, running_var, weight, bias, eps, shape)
@@ -209,13 +209,18 @@ def group_norm(
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
     if num_groups <= 0:
         raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
-    _check_several((shape[0] * shape[1] // num_groups, num_groups, *shape[2:]))
+    _check_several([shape[0] * shape[1] // num_groups, num_groups, *shape[2:]])
     if shape[1] % num_groups:
         raise RuntimeError(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape {list(shape)} and "
             f"num_groups={num_groups}"
         )
-    _check_channels(shape[1], weight=weight, bias=bias)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor._a.shape != shape[1:2]:
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of shape "
+                f"{list(tensor._a.shape)} and input of shape {list(shape)}"
+            )
     grouped = traced.reshape(_widened(input), (shape[0], num_groups, prod(shape[1:]) // num_groups))
     y = standardize(grouped, (2,), eps)[0]
     y = _affine(traced.reshape(y, shape), weight, bias, (1, shape[1], *(1 for _ in shape[2:])))
