@@ -167,7 +167,7 @@ def test_an_old_instance_norm_with_statistics_is_refused_by_one_without() -> Non
     state = dict(nn.InstanceNorm1d(2, track_running_stats=True).state_dict())
     del state["num_batches_tracked"]
     with pytest.raises(
-        RuntimeError, match='"0.running_mean" and "0.running_var" for InstanceNorm1d with track_running'
+        RuntimeError, match=r'"0\.running_mean" and "0\.running_var" for InstanceNorm1d with track_running'
     ):
         nn.Sequential(nn.InstanceNorm1d(2)).load_state_dict({f"0.{k}": v for k, v in state.items()})
 
@@ -182,3 +182,28 @@ def test_float16_is_normalized_in_float32() -> None:
     layer = nn.BatchNorm1d(2).half()
     x = 300 + torch.arange(8.0).reshape(4, 2).half()
     np.testing.assert_allclose(layer(x).detach().float().numpy(), normalized(x.float().numpy(), (0,)), atol=2e-3)
+
+
+def test_sync_batch_norm_alone_is_a_batch_norm() -> None:
+    x = torch.from_numpy(numbers(4, 3, 2))
+    plain, synced = nn.BatchNorm1d(3).double(), nn.SyncBatchNorm(3).double()
+    torch.testing.assert_close(synced(x), plain(x), rtol=0, atol=0)
+    assert {k: v.tolist() for k, v in synced.state_dict().items()} == {
+        k: v.tolist() for k, v in plain.state_dict().items()
+    }
+
+
+def test_convert_sync_batchnorm() -> None:
+    net = nn.Sequential(
+        nn.Linear(3, 2), nn.BatchNorm1d(2, 0.1, None), nn.ModuleDict({"a": nn.BatchNorm2d(2, bias=False)})
+    )
+    net[2]["a"].eval()
+    state = dict(net.state_dict(keep_vars=True))
+    assert nn.SyncBatchNorm.convert_sync_batchnorm(net, "group") is net
+    assert all(net.state_dict(keep_vars=True)[name] is tensor for name, tensor in state.items())
+    assert [type(m).__name__ for m in net.modules()] == [
+        "Sequential", "Linear", "SyncBatchNorm", "ModuleDict", "SyncBatchNorm",
+    ]  # fmt: skip
+    assert (net[1].eps, net[1].momentum, net[1].process_group, net[1].training) == (0.1, None, "group", True)
+    assert (net[2]["a"].bias, net[2]["a"].training) == (None, False)
+    assert isinstance(nn.SyncBatchNorm.convert_sync_batchnorm(nn.BatchNorm3d(1, affine=False)), nn.SyncBatchNorm)

@@ -19,6 +19,7 @@ from disttorch.nn.modules.batchnorm import (
     BatchNorm1d,
     BatchNorm2d,
     BatchNorm3d,
+    SyncBatchNorm,
 )
 from disttorch.nn.modules.container import (
     ModuleDict,
@@ -159,6 +160,7 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SyncBatchNorm",
     "Tanh",
     "Unflatten",
     "ZeroPad1d",

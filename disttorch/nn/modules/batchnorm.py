@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from disttorch.autograd.tensor import Tensor
@@ -156,3 +157,76 @@ class BatchNorm3d(_BatchNorm):
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim != 5:
             raise ValueError(f"expected 5D input (got {input.ndim}D input)")
+
+
+class SyncBatchNorm(_BatchNorm):
+    __doc__ = (
+        ("Normalize each channel of [N, num_features, *] over the batches of all ranks, as if they were one." + _BATCH)
+        + """
+    `process_group` says which ranks; all of them unless given. All must take each training step together; N may differ.
+    In evaluation, with one rank, and without a process group this is a batch normalization of its own input.
+    """
+    )
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
+        self.process_group = process_group
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected at least 2D input (got {input.ndim}D input)")
+        if input.shape[1] == 0:
+            raise ValueError("SyncBatchNorm number of input channels should be non-zero")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize [N, C, *]."""
+        if not (self.training and _has_several_ranks(self.process_group)):
+            return super().forward(input)
+        from disttorch.distributed import sync_batch_norm
+
+        self._check_input_dim(input)
+        momentum = self._count_batch()
+        mean, var = (self.running_mean, self.running_var) if self.track_running_stats else (None, None)
+        return sync_batch_norm.batch_norm(
+            input, mean, var, self.weight, self.bias, momentum, self.eps, self.process_group
+        )
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """Return `module` with every batch normalization in it, or itself, replaced by one over all ranks.
+
+        The new layers hold the old ones' parameters and buffers.
+        """
+        converted = cls._converted(module, process_group) if isinstance(module, _BatchNorm) else module
+        for name, child in module.named_children():
+            converted.add_module(name, cls.convert_sync_batchnorm(child, process_group))
+        return converted
+
+    @classmethod
+    def _converted(cls, old: _BatchNorm, process_group: Any) -> SyncBatchNorm:
+        new = SyncBatchNorm(
+            old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats, process_group,
+            bias=old.bias is not None,
+        )  # fmt: skip
+        new.weight, new.bias = old.weight, old.bias
+        for name, buffer in old._buffers.items():
+            setattr(new, name, buffer)
+        return new.train(old.training)
+
+
+def _has_several_ranks(process_group: Any) -> bool:
+    """Say so without importing what a process that has no group does not need."""
+    runtime = sys.modules.get("disttorch.distributed.runtime")
+    return runtime is not None and runtime.is_initialized() and runtime.get_world_size(process_group) > 1
