@@ -19,6 +19,9 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     # agent -> worker
     "welcome": {
         "run": _STR,
+        "secret": _BYTES,
+        "transport": _STR,
+        "hosts": _LIST,
         "rank": _INT,
         "world_size": _INT,
         "local_rank": _INT,
@@ -33,10 +36,11 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     "left": {"rank": _INT},
     # worker -> agent
     "ready": {},
-    "segment_request": {"key": _STR, "size": _INT},
+    "segment_request": {"key": _STR, "size": _INT, "users": _INT},
     "failed": {"reason": _STR, "traceback": _STR, "cause": _INT},
     "unwinding": {},
     "waiting": {"what": _STR, "missing": _LIST, "seconds": _FLOAT, "final": _BOOL},
+    "progress": {"steps": _INT, "samples": _INT, "waited": _FLOAT, "phase": _STR, "collective": _STR},
     "result": {"data": _BYTES},
     # store
     "store_request": {

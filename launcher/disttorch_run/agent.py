@@ -20,17 +20,23 @@ from pathlib import Path
 from typing import Any
 
 from disttorch.distributed.errors import ProtocolError
+from disttorch.distributed.progress import Progress
 from disttorch.distributed.store_table import StoreServer
+from disttorch_run import layout
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, stacks_of
+from disttorch_run.flight import FlightReport
 from disttorch_run.guard import Guard
 from disttorch_run.output import Stream
 from disttorch_run.placement import Placement
 from disttorch_run.process import STDERR, STDOUT, Worker, environment_for
 from disttorch_run.segments import SegmentServer
+from disttorch_run.trace import TraceFile
 
 # How long a worker has to raise PeerFailed before it is killed; it sits in code that no exception
 # can interrupt.
 UNWIND_SECONDS = 1.0
+# At a signal the flight recorders are shown if a rank has been in its collective for so long.
+STUCK_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -50,12 +56,14 @@ class Options:
     port: int = 0
     label: str = ""
     run: str = field(default_factory=lambda: secrets.token_hex(16))
+    secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     grace: float = 30.0
     timeout: float = 600.0
     oversubscribed: bool = False
     log_dir: Path | None = None
     tee: dict[int, int] = field(default_factory=dict)
     redirect: dict[int, int] = field(default_factory=dict)
+    trace: Path | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
@@ -70,11 +78,14 @@ class Agent:
         self.results: dict[int, bytes] = {}
         self.stacks = ""
         self.timed_out = False
+        self._layout = layout.plan(options.environment, len(options.placements))
         self._workers: list[Worker] = []
         self._stopped_by: signal.Signals | None = None
         self._kill_at: dict[int, float] = {}
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = 0
+        self._flight = FlightReport(options.log_dir)
+        self._trace = TraceFile(options.trace) if options.trace is not None else None
 
     def run(self) -> int:
         """Start the workers, wait for their end, leave nothing behind; return the exit code."""
@@ -87,12 +98,13 @@ class Agent:
             self._store = StoreServer(_LOOPBACK, self.options.port)
             stack.callback(self._store.close)
             self._watch(self._store.socket, self._store.serve)
-            self._segments = SegmentServer(len(self.options.placements))
+            self._segments = SegmentServer()
             stack.callback(self._segments.close)
             self._guard = Guard()
             stack.callback(self._guard.close)
             stack.enter_context(self._signals())
             stack.callback(self._end_all)
+            stack.callback(self._write_trace)
             self._limit = time.monotonic() + (self.options.limit or float("inf"))
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -103,7 +115,7 @@ class Agent:
     def _start(self, rank: int) -> None:
         options, size = self.options, len(self.options.placements)
         place = options.placements[rank]
-        worker = Worker(rank)
+        worker = Worker(rank, traced=self._trace is not None)
         self._workers.append(worker)
         environment = environment_for(options.environment, rank, size, self._store.port, options.label or "none", place)
         outputs = {which: self._stream(rank, which) for which in (STDOUT, STDERR)}
@@ -112,6 +124,9 @@ class Agent:
         worker.send(
             "welcome",
             run=options.run,
+            secret=options.secret,
+            transport=self._layout.transport,
+            hosts=list(self._layout.hosts),
             rank=rank,
             world_size=size,
             local_rank=rank,
@@ -157,6 +172,8 @@ class Agent:
             self._limit = float("inf")
             self.timed_out = True
             self.stacks = stacks_of(self._workers)
+            if where := self._collectives():
+                self.options.say(where)
             self._kill_all()
 
     def _milliseconds_to_next(self) -> int | None:
@@ -201,9 +218,11 @@ class Agent:
             worker.unwinding = True
             self._kill_later(worker, self.options.grace)
         elif kind == "segment_request":
-            self._segments.answer(worker, message["key"], message["size"])
+            self._segments.answer(worker, message["key"], message["size"], message["users"])
         elif kind == "waiting":
             self._note_waiting(worker, message)
+        elif kind == "progress":
+            worker.progress = Progress(*(message[name] for name in Progress._fields))
         elif kind == "result":
             self.results[worker.rank] = message["data"]
         elif kind == "failed":
@@ -237,7 +256,7 @@ class Agent:
         if self.failure is not None or self._stopped_by is not None or self.timed_out:
             return
         self.failure = failure
-        self.options.say(failure.text(self._workers[failure.rank].pid))
+        self.options.say(failure.text(self._workers[failure.rank].pid, self._collectives()))
         for worker in self._workers:
             if worker.code is None:
                 self._tell_failure(worker)
@@ -268,7 +287,16 @@ class Agent:
         )
         if message["final"] and not self.stacks:
             self.stacks = stacks_of(self._workers)
-            self.options.say(self.stacks)
+            self.options.say("\n".join(filter(None, [self.stacks, self._collectives()])))
+
+    def _collectives(self, waited: float = 0.0) -> str:
+        """Return where the ranks are in their collectives; "" if that has been said."""
+        return self._flight.text({worker.rank: worker.flight for worker in self._workers}, waited)
+
+    def _write_trace(self) -> None:
+        if self._trace is not None:
+            self._trace.keep({worker.rank: worker.trace for worker in self._workers})
+            self.options.say(self._trace.write())
 
     # Ending
 
@@ -305,10 +333,8 @@ class Agent:
 
     def _pass_on(self, number: signal.Signals) -> None:
         self._stopped_by = number
-        self.options.say(
-            f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, "
-            "a second signal kills them"
-        )
+        text = f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, a second signal kills them"
+        self.options.say("\n".join(filter(None, [self._collectives(STUCK_SECONDS), text])))
         for worker in self._workers:
             worker.signal(number)
             self._kill_later(worker, self.options.grace)

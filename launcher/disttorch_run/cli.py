@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code: 0, the failed worker's, 128 + signal, or 2 for wrong usage."""
+    trace = os.environ.pop("DISTTORCH_TRACE", "")
     try:
         asked = _parser().parse_args(arguments)
         _check_hosts(asked)
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_dir=asked.log_dir,
         tee=tee,
         redirect=redirect,
+        trace=asked.trace or (Path(trace) if trace else None),
     )
     try:
         return Agent(options).run()
@@ -135,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
         help="to file and terminal: 1 stdout, 2 stderr, 3 both, or 0:3,1:2",
     )
     add("--redirects", default="", metavar="WHAT", help="to file only: as --tee")
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="write a trace of compute and communication of all ranks, for ui.perfetto.dev",
+    )
     parser.add_argument("-m", "--module", action="store_true", help="run a module, as python -m does")
     add("--no-python", action="store_true", help="run a command instead of a Python script")
     parser.add_argument("script", nargs="?", help="script, or module with -m, or command with --no-python")
