@@ -23,11 +23,11 @@ class Failure:
     traceback: str = ""
     code: int | None = None
 
-    def text(self, pid: int) -> str:
-        """Return what the launcher prints: the traceback first, then the culprit."""
+    def text(self, pid: int, attempt: str = "") -> str:
+        """Return what the launcher prints: the traceback first, then the culprit and which attempt this was."""
         reason, *more = self.reason.splitlines()
         who = f"rank {self.rank} (pid {pid})"
-        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped"
+        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped{attempt}"
         if more and not self.traceback:
             summary = "\n".join([summary, *more])
         return f"{self.traceback}\n{summary}" if self.traceback else summary
