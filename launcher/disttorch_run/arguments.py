@@ -21,7 +21,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True)
 class _Option:
-    """An option: its name, its type ("flag": it takes no value), its default, what it means, a short name."""
+    """An option: its name, its type ("flag": it takes no value; "optional": it may take a number), its default, what it means, a short name."""
 
     name: str
     kind: Any
@@ -119,6 +119,18 @@ _GROUPS: dict[str, list[_Option]] = {
         ),
         _Option("--duplicate-stderr-filters", str, "", "the same for stderr, to filtered_stderr.log", metavar="TEXTS"),
     ],
+    "status": [
+        _Option("--status", "flag", False, "show how far the ranks are, even where there is no terminal"),
+        _Option("--no-status", "flag", False, "do not show it (on a terminal it is shown without being asked for)"),
+        _Option("--status-interval", float, 10.0, "how often, without a terminal (default 10)", metavar="SECONDS"),
+        _Option(
+            "--dashboard",
+            "optional",
+            None,
+            "show it in a browser, on this host; the address is printed (default port: a free one)",
+            metavar="PORT",
+        ),
+    ],
     "host (one, so far)": [
         _Option("--nnodes", str, "1", "hosts; only 1 so far", metavar="N"),
         _Option("--node-rank", int, 0, "this host's number; only 0 so far", metavar="R"),
@@ -171,9 +183,15 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             return list(arguments[:at]), list(arguments[at + 1 :])
         if not word.startswith("-") or word == "-":
             break
-        option = _BY_NAME.get(word)
-        at += 1 if option is None or option.kind == "flag" else 2
+        at += 1 + _takes_next(_BY_NAME.get(word), arguments[at + 1 : at + 2])
     return list(arguments[:at]), list(arguments[at:])
+
+
+def _takes_next(option: _Option | None, following: Sequence[str]) -> bool:
+    """Say whether the word after an option is its value; an optional value is a number, or it is the script."""
+    if option is None or option.kind == "flag":
+        return False
+    return option.kind != "optional" or (bool(following) and following[0].isdecimal())
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[str]:
@@ -207,6 +225,8 @@ def _parser() -> argparse.ArgumentParser:
             details: dict[str, Any] = {"dest": option.key, "help": option.help, "default": option.default}
             if option.kind == "flag":
                 details["action"] = "store_true"
+            elif option.kind == "optional":
+                details |= {"type": int, "nargs": "?", "const": 0, "metavar": option.metavar}
             else:
                 details |= {"type": option.kind, "metavar": option.metavar or "NAME", "choices": option.choices}
             group.add_argument(*option.names, **details)

@@ -20,6 +20,7 @@ from disttorch_run.options import Options
 from disttorch_run.output import STDERR, STDOUT, Outputs, Stream
 from disttorch_run.process import Worker, environment_for
 from disttorch_run.segments import SegmentServer
+from disttorch_run.status import Board
 
 # How long a worker has to raise PeerFailed before it is killed; it sits in code that no exception
 # can interrupt.
@@ -37,7 +38,9 @@ class Attempt:
     it, or None; `timed_out`; `results` of the workers by rank; `stacks` of a hang, or "".
     """
 
-    def __init__(self, options: Options, loop: Loop, guard: Guard, number: int, folder: Path | None) -> None:
+    def __init__(
+        self, options: Options, loop: Loop, guard: Guard, board: Board, number: int, folder: Path | None
+    ) -> None:
         self.options = options
         self.number = number
         self.run = secrets.token_hex(16)
@@ -49,6 +52,7 @@ class Attempt:
         self.stacks = ""
         self._loop = loop
         self._guard = guard
+        self._board = board
         self._folder = None if folder is None else folder / f"attempt_{number}"
         self._kills: dict[int, Timer] = {}
         self._warned: set[tuple[int, ...]] = set()
@@ -75,6 +79,7 @@ class Attempt:
             self._outputs = Outputs(self.options.logs, self._folder)
             self._stack.callback(self._outputs.close)
             self._stack.callback(self._end_all)
+            self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
             self._stack = self._stack.pop_all()
@@ -158,7 +163,7 @@ class Attempt:
         self._kill_later(worker, self.options.grace)
 
     def _note_progress(self, worker: Worker, message: dict[str, Any]) -> None:
-        worker.progress = Progress(*(message[name] for name in Progress._fields))
+        self._board.note(worker.rank, Progress(*(message[name] for name in Progress._fields)))
 
     def _note_failed(self, worker: Worker, message: dict[str, Any]) -> None:
         worker.reported = True

@@ -57,6 +57,9 @@ def options_from(arguments: Sequence[str]) -> Options:
         virtual_local_rank=asked.virtual_local_rank,
         signals=_signals(asked.signals_to_handle),
         logs=_logs(asked, len(placements)),
+        status=_status(asked),
+        status_seconds=asked.status_interval,
+        dashboard=asked.dashboard,
     )
 
 
@@ -178,6 +181,16 @@ def _signals(text: str) -> tuple[signal.Signals, ...]:
             raise UsageError(f"--signals-to-handle {name}: expected names of signals such as SIGTERM,SIGUSR1")
         numbers.append(number)
     return tuple(dict.fromkeys(numbers))
+
+
+def _status(asked: argparse.Namespace) -> bool | None:
+    if asked.status and asked.no_status:
+        raise UsageError("--status and --no-status exclude each other")
+    if not 0 < asked.status_interval < math.inf:
+        raise UsageError(f"--status-interval {asked.status_interval:g}: expected a positive number of seconds")
+    if asked.dashboard is not None and not 0 <= asked.dashboard <= 65535:
+        raise UsageError(f"--dashboard {asked.dashboard}: expected a port from 0 (any free port) to 65535")
+    return True if asked.status else False if asked.no_status else None
 
 
 def _logs(asked: argparse.Namespace, size: int) -> Logs:

@@ -23,6 +23,8 @@ class Options:
     in ROLE_NAME; max_restarts: how often all workers are started again after one has failed;
     grace: seconds that workers have to end after a signal or a failure; timeout: of a collective;
     virtual_local_rank: LOCAL_RANK is 0 everywhere; signals: which are passed on to the workers;
+    status: whether to show how far the ranks are (None: on a terminal); status_seconds: how often
+    without a terminal; dashboard: port of a page that shows it (0: any; None: no page);
     limit: seconds after which the run is ended (None: never); say: prints one message.
     """
 
@@ -38,6 +40,9 @@ class Options:
     virtual_local_rank: bool = False
     signals: tuple[signal.Signals, ...] = SIGNALS
     logs: Logs = field(default_factory=Logs)
+    status: bool | None = False
+    status_seconds: float = 10.0
+    dashboard: int | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)

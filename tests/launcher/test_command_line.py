@@ -138,6 +138,9 @@ def test_a_module_and_a_command(tmp_path: Path) -> None:
         (["-m", "--no-python", "ls"], "exclude each other"),
         (["--no-python", "no-such-command-here"], "no command no-such-command-here"),
         (["no-such-script.py"], "there is no script no-such-script.py"),
+        (["--status", "--no-status", __file__], "exclude each other"),
+        (["--status-interval", "0", __file__], "--status-interval 0: expected a positive"),
+        (["--dashboard", "70000", __file__], "--dashboard 70000: expected a port"),
         (["/dev/null"], "/dev/null is not a file"),
         (["/proc"], "/proc is a folder without __main__.py"),
         ([], "no script given"),
@@ -285,11 +288,15 @@ def test_torchruns_environment_variables_are_defaults() -> None:
         (["-t3", "-r", "1", "a.py", "--", "b"], "a.py", ["--", "b"]),
         (["--nnodes=1", "a.py", "--help"], "a.py", ["--help"]),
         (["--standalone"], None, []),
+        (["--dashboard", "a.py", "8000"], "a.py", ["8000"]),
+        (["--dashboard", "8000", "a.py"], "a.py", []),
     ],
 )
 def test_what_comes_after_the_script_belongs_to_it(words: list[str], script: str | None, rest: list[str]) -> None:
     asked = arguments.read(words, {})
     assert (asked.script, asked.arguments) == (script, rest)
+    if "--dashboard" in words:
+        assert asked.dashboard == (8000 if words[1] == "8000" else 0)
 
 
 def test_hosts_that_are_this_one_are_accepted(tmp_path: Path) -> None:
