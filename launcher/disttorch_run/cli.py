@@ -27,8 +27,13 @@ _GRACE_SECONDS = 30.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code: 0, the failed worker's, 128 + signal, or 2 for wrong usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = options_from(sys.argv[1:] if arguments is None else arguments)
+        if words[:1] == ["doctor"]:
+            from disttorch_run import doctor
+
+            return doctor.main(words[1:])
+        options = options_from(words)
         from disttorch_run.agent import Agent
 
         return Agent(options).run()
