@@ -22,6 +22,7 @@ from disttorch.distributed.errors import (
 )
 from disttorch.distributed.process_group import ProcessGroup, Work
 from disttorch.distributed.reducer import Reducer
+from disttorch.distributed.rendezvous import register_rendezvous_handler, rendezvous
 from disttorch.distributed.runtime import (
     default_store,
     destroy_process_group,
@@ -81,6 +82,8 @@ __all__ = [
     "is_mpi_available",
     "is_nccl_available",
     "is_torchelastic_launched",
+    "register_rendezvous_handler",
+    "rendezvous",
 ]
 
 _NOT_YET = (

@@ -8,10 +8,11 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import agent_link, futex
+from disttorch.distributed import agent_link, futex, meeting
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.process_group import ProcessGroup
+from disttorch.distributed.rendezvous import is_alone, meet
 from disttorch.distributed.store import HashStore, Store, seconds
 from disttorch.distributed.store_client import AgentStore
 from disttorch.distributed.transport import Transport
@@ -24,6 +25,7 @@ _BACKENDS = {"zmq": "zmq", "gloo": "zmq", "cpu:gloo": "zmq", "cpu:zmq": "zmq"}
 
 _group: ProcessGroup | None = None
 _store: Store | None = None
+_own_store = False
 _epoch = 0
 _registered = False
 
@@ -64,7 +66,9 @@ def is_launched() -> bool:
     return agent_link.has_agent()
 
 
-is_torchelastic_launched = is_launched
+def is_torchelastic_launched() -> bool:
+    """Say whether `disttorch-run` (or torchrun) started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def init_process_group(
@@ -78,30 +82,35 @@ def init_process_group(
     pg_options: Any = None,
     device_id: Any = None,
 ) -> None:
-    """Join the group of all ranks; every worker of `disttorch-run` calls this once, with the same arguments.
+    """Join the group of all ranks; every rank calls this, with the same arguments.
 
     backend: "zmq" (the default) or "gloo", which means the same here. timeout: how long a
     collective waits for a rank, in seconds or as a timedelta (default: what `disttorch-run
-    --timeout` says, 600 s). rank, world_size: needed only without the launcher, where a group of
-    one (rank=0, world_size=1) is possible. store: shared by a group of one. Raises ValueError
-    without the launcher's environment, DistError when called twice.
+    --timeout` says, 600 s). Workers of `disttorch-run` need no more. Other processes of one host
+    find each other as `init_method` says, see `rendezvous` (default: "env://"), or by `store`;
+    then `timeout` also limits how long they wait for each other. rank, world_size: this process's
+    number and how many there are. Raises ValueError if something is not given that is needed,
+    StoreTimeout if not all ranks come, DistError when called twice.
     """
-    global _group, _store, _epoch
+    global _group, _store, _own_store, _epoch
     if _group is not None:
         raise DistError("trying to initialize the default process group twice; call destroy_process_group() first")
-    _check_arguments(backend, init_method)
+    _check_arguments(backend)
     limit = None if timeout is None else seconds(timeout)
-    if not is_launched():
-        _check_alone(rank, world_size)
-        link, size, own = None, 1, 0
-    else:
+    link: AgentLink | None = None
+    given, size, own = store, 1, 0
+    if is_launched():
         link = agent_link.connect()
         size, own = _launched_size(link, rank, world_size)
+    elif not is_alone(rank, world_size):
+        store, link = meet(init_method, rank, world_size, store, limit)
+        size, own, _epoch = link.welcome["world_size"], link.welcome["rank"], 0
     _epoch += 1
     transport = _open_transport(link, own, size)
     default = DEFAULT_TIMEOUT if link is None else link.welcome["timeout"]
     _group = ProcessGroup(link, transport, limit or default, _epoch)
     _store = store or (HashStore() if link is None else AgentStore(link))
+    _own_store = given is None
     from disttorch.distributed.data_sharding import GroupWorld
 
     sharding.set_world(GroupWorld(_group))
@@ -116,8 +125,10 @@ def destroy_process_group(group: Any = None) -> None:
     leaving, _group = _group, None
     held, _store = _store, None
     assert leaving is not None
+    assert held is not None
     leaving.close()
-    if isinstance(held, AgentStore):
+    meeting.leave()
+    if _own_store:
         held.close()
 
 
@@ -153,29 +164,9 @@ def get_backend(group: Any = None) -> str:
     return "zmq"
 
 
-def _check_arguments(backend: str | None, init_method: str | None) -> None:
+def _check_arguments(backend: str | None) -> None:
     if backend is not None and str(backend).lower() not in _BACKENDS:
         raise ValueError(f"backend {backend!r} is not supported yet; use 'zmq' (or 'gloo', which means the same)")
-    if init_method not in (None, "env://"):
-        raise ValueError(
-            f"init_method {init_method!r} is not supported; start the script with disttorch-run and use 'env://'"
-        )
-
-
-def _check_alone(rank: int, world_size: int) -> None:
-    if rank < 0 and world_size < 0:
-        raise ValueError(
-            "Error initializing process group: this process was not started by disttorch-run, "
-            "so its rank and world "
-            "size are unknown; run `disttorch-run --nproc-per-node N script.py`, or pass "
-            "rank=0, world_size=1"
-        )
-    if (rank, world_size) != (0, 1):
-        raise ValueError(
-            f"Error initializing process group: rank={rank}, world_size={world_size} needs "
-            "disttorch-run, which "
-            "connects the ranks; without it only rank=0, world_size=1 is possible"
-        )
 
 
 def _launched_size(link: AgentLink, rank: int, world_size: int) -> tuple[int, int]:
