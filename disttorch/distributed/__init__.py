@@ -58,6 +58,7 @@ from disttorch.distributed.redistribution import (
 )
 from disttorch.distributed.reduce_op import ReduceOp, reduce_op
 from disttorch.distributed.reducer import Reducer
+from disttorch.distributed.rendezvous import register_rendezvous_handler, rendezvous
 from disttorch.distributed.runtime import (
     default_store,
     destroy_process_group,
@@ -141,6 +142,8 @@ __all__ = [
     "reduce_op",
     "reduce_scatter",
     "reduce_scatter_tensor",
+    "register_rendezvous_handler",
+    "rendezvous",
     "scatter",
     "scatter_object_list",
     "send",

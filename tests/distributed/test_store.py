@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import disttorch.distributed as dist
-
 from disttorch.distributed.store_table import StoreServer
 from disttorch.testing.distributed import run
 
