@@ -230,4 +230,4 @@ def test_a_rank_may_write_anything_into_its_recorder(tmp_path: Path) -> None:
     assert "rank 1: " in done.stderr
     assert json.loads((tmp_path / "logs/flight.rank0.json").read_text())["entries"] == []
     (first, *_) = json.loads((tmp_path / "logs/flight.rank1.json").read_text())["entries"]
-    assert (first["profiling_name"], first["state"]) == ("zmq:barrier", "completed")
+    assert (first["profiling_name"], first["collective_seq_id"]) == ("zmq:barrier", 0)
