@@ -18,7 +18,7 @@ import json, os, sys
 names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
          "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
          "NUMBA_NUM_THREADS", "TORCHELASTIC_RUN_ID"]
-leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n != "DISTTORCH_AGENT_FD"]
+leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n not in ("DISTTORCH_AGENT_FD", "DISTTORCH_FLIGHT_FD")]
 print(json.dumps({"env": {n: os.environ.get(n) for n in names},
                   "cores": sorted(os.sched_getaffinity(0)), "leaked": leaked,
                   "argv": sys.argv, "name": __name__, "path": sys.path[0], "file": __file__}))
