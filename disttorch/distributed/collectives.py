@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.distributed import algorithms
+from disttorch.distributed import steps
 from disttorch.distributed.call import Call
 from disttorch.distributed.headers import DTYPES
 from disttorch.distributed.process_group import Work
@@ -42,7 +42,7 @@ def all_reduce(tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, asyn
 
     def body(transport: Transport) -> None:
         flat = _flat(array)
-        algorithms.all_reduce(transport, flat, op.value)
+        steps.all_reduce(transport, flat, op.value)
         _put_back(array, flat)
         _changed(tensor)
 
@@ -57,7 +57,7 @@ def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = Fal
 
     def body(transport: Transport) -> None:
         flat = _flat(array)
-        algorithms.broadcast(transport, flat.view(np.uint8), root)
+        steps.broadcast(transport, flat.view(np.uint8), root)
         if transport.rank != root:
             _put_back(array, flat)
             _changed(tensor)
@@ -82,7 +82,7 @@ def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async
 
     def body(transport: Transport) -> None:
         flats = [_flat(target) for target in targets]
-        algorithms.all_gather(transport, [flat.view(np.uint8) for flat in flats], _flat(array).view(np.uint8))
+        steps.all_gather(transport, [flat.view(np.uint8) for flat in flats], _flat(array).view(np.uint8))
         for target, flat, holder in zip(targets, flats, tensor_list, strict=True):
             _put_back(target, flat)
             _changed(holder)
@@ -96,7 +96,7 @@ def barrier(
     device_ids: Any = None,
 ) -> Work | None:
     """Return when every rank has called this."""
-    return default(group).collective(Call("barrier"), algorithms.barrier, async_op)
+    return default(group).collective(Call("barrier"), steps.barrier, async_op)
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
@@ -116,7 +116,7 @@ def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> No
     def body(transport: Transport) -> None:
         lengths = _gather_lengths(transport, own.size)
         gathered.extend(np.empty(length, np.uint8) for length in lengths)
-        algorithms.all_gather(transport, gathered, own)
+        steps.all_gather(transport, gathered, own)
 
     default(group).collective(Call("all_gather", names=("objects",)), body)
     object_list[:] = [objects.loads(data.data) for data in gathered]
@@ -139,7 +139,7 @@ def broadcast_object_list(
     def body(transport: Transport) -> None:
         length = _gather_lengths(transport, len(sent))[root]
         buffer = np.frombuffer(sent, np.uint8) if sent else np.empty(length, np.uint8)
-        algorithms.broadcast(transport, buffer, root)
+        steps.broadcast(transport, buffer, root)
         received.append(buffer)
 
     call = Call("broadcast", shape=(len(object_list),), root=root, names=("objects",))
@@ -162,7 +162,7 @@ def array_of(tensor: Any, name: str) -> np.ndarray:
 
 def _gather_lengths(transport: Transport, length: int) -> list[int]:
     lengths = [np.zeros(8, np.uint8) for _ in range(transport.size)]
-    algorithms.all_gather(transport, lengths, np.frombuffer(length.to_bytes(8, "little"), np.uint8))
+    steps.all_gather(transport, lengths, np.frombuffer(length.to_bytes(8, "little"), np.uint8))
     return [int.from_bytes(data.tobytes(), "little") for data in lengths]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.distributed import algorithms
+from disttorch.distributed import steps
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.process_group import ProcessGroup, Work
@@ -258,7 +258,7 @@ class Reducer:
             if weight is not None:
                 span.weight[0] = 1
                 np.multiply(span.flat, weight, out=span.flat)
-            algorithms.reduce_bucket(transport, span.memory, span.flat, op)
+            steps.reduce_bucket(transport, span.memory, span.flat, op)
 
         span.work = self._group.collective(call, body, async_op)
 
