@@ -13,16 +13,18 @@ import select
 import signal
 import socket
 import threading
+import time
 from array import array
 from typing import Any
 
-from disttorch.distributed import wire
+from disttorch.distributed import progress, wire
 from disttorch.distributed.errors import DistError, PeerFailed, ProtocolError
 
 FD_VARIABLE = "DISTTORCH_AGENT_FD"
 # Delivered to the main thread to make it raise PeerFailed wherever it is.
 PEER_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 4
 _REPLY_SECONDS = 60.0
+_PROGRESS_SECONDS = 1.0
 
 _link: AgentLink | None = None
 
@@ -73,6 +75,7 @@ class AgentLink:
         self._news = threading.Condition()
         self._raise_in_main = False
         self._main_knows = False
+        self._told = progress.Progress()
         self.failure: PeerFailed | None = None
         self.left: set[int] = set()
         self.welcome = self._receive()[0]
@@ -96,6 +99,15 @@ class AgentLink:
         """Send a control message; nothing happens when the agent is gone."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(wire.encode(kind, **fields))
+
+    def report_progress(self) -> None:
+        """Tell the agent how far this rank is, if that has changed; never wait for an agent that does not listen."""
+        now = progress.read()
+        if now == self._told:
+            return
+        with contextlib.suppress(OSError):
+            self._socket.send(wire.encode("progress", **now._asdict()), socket.MSG_DONTWAIT)
+            self._told = now
 
     def segment(self, key: str, size: int) -> int:
         """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank that asks."""
@@ -134,9 +146,16 @@ class AgentLink:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         poller.register(self._stop, select.POLLIN)
+        next_report = time.monotonic() + _PROGRESS_SECONDS
         while True:
-            if any(fd == self._stop for fd, _ in poller.poll()):
+            ready = poller.poll(max(0.0, next_report - time.monotonic()) * 1000)
+            if any(fd == self._stop for fd, _ in ready):
                 return
+            if time.monotonic() >= next_report:
+                self.report_progress()
+                next_report = time.monotonic() + _PROGRESS_SECONDS
+            if not ready:
+                continue
             try:
                 message, fd = self._receive()
             except OSError:

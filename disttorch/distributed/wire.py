@@ -37,6 +37,7 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     "failed": {"reason": _STR, "traceback": _STR, "cause": _INT},
     "unwinding": {},
     "waiting": {"what": _STR, "missing": _LIST, "seconds": _FLOAT, "final": _BOOL},
+    "progress": {"steps": _INT, "samples": _INT, "waited": _FLOAT, "phase": _STR, "collective": _STR},
     "result": {"data": _BYTES},
     # store
     "store_request": {

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from disttorch.distributed.errors import ProtocolError
+from disttorch.distributed.progress import Progress
 from disttorch.distributed.store_table import StoreServer
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, stacks_of
 from disttorch_run.guard import Guard
@@ -204,6 +205,8 @@ class Agent:
             self._segments.answer(worker, message["key"], message["size"])
         elif kind == "waiting":
             self._note_waiting(worker, message)
+        elif kind == "progress":
+            worker.progress = Progress(*(message[name] for name in Progress._fields))
         elif kind == "result":
             self.results[worker.rank] = message["data"]
         elif kind == "failed":

@@ -14,6 +14,7 @@ from typing import Any
 from disttorch.distributed import wire
 from disttorch.distributed.agent_link import FD_VARIABLE, send_descriptor
 from disttorch.distributed.errors import ProtocolError
+from disttorch.distributed.progress import Progress
 from disttorch_run import worker
 from disttorch_run.output import Stream
 from disttorch_run.placement import THREAD_VARIABLES, Placement
@@ -25,7 +26,7 @@ class Worker:
     """A worker: its process, its pidfd, the agent's end of its socket, its output streams.
 
     Attributes: `attached`, it has joined the process group; `unwinding`, its main thread has
-    raised PeerFailed; `code`, its exit code once it has ended, else None.
+    raised PeerFailed; `progress`, what it has last told; `code`, its exit code once it has ended, else None.
     """
 
     def __init__(self, rank: int) -> None:
@@ -33,6 +34,7 @@ class Worker:
         self.attached = False
         self.unwinding = False
         self.reported = False
+        self.progress = Progress()
         self.code: int | None = None
         self.streams: list[Stream] = []
         self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
