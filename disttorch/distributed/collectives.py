@@ -46,7 +46,7 @@ def all_reduce(tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, asyn
         _put_back(array, flat)
         _changed(tensor)
 
-    return default(group).collective(call, body, async_op)
+    return _with_result(default(group).collective(call, body, async_op), [tensor])
 
 
 def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
@@ -62,7 +62,7 @@ def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = Fal
             _put_back(array, flat)
             _changed(tensor)
 
-    return default(group).collective(call, body, async_op)
+    return _with_result(default(group).collective(call, body, async_op), [tensor])
 
 
 def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async_op: bool = False) -> Work | None:
@@ -87,7 +87,7 @@ def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async
             _put_back(target, flat)
             _changed(holder)
 
-    return default(group).collective(call, body, async_op)
+    return _with_result(default(group).collective(call, body, async_op), list(tensor_list))
 
 
 def barrier(
@@ -158,6 +158,13 @@ def array_of(tensor: Any, name: str) -> np.ndarray:
     if array.dtype.name not in DTYPES:
         raise TypeError(f"{name}: tensors of {array.dtype.name} cannot be sent to other ranks")
     return array
+
+
+def _with_result(work: Work | None, tensors: list[Any]) -> Work | None:
+    """Tell a Work which tensors hold its result."""
+    if work is not None:
+        work.result()[:] = tensors
+    return work
 
 
 def _gather_lengths(transport: Transport, length: int) -> list[int]:

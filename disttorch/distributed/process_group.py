@@ -7,25 +7,50 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
 from disttorch.distributed.store import seconds
 from disttorch.distributed.transport import Transport
+from disttorch.futures import Future
 
 Body = Callable[[Transport], None]
+
+_THREAD_NAME = "disttorch-communication"
+_settling = threading.Lock()
+
+
+def _check_may_wait(done: threading.Event) -> None:
+    """Refuse to wait in the thread that would have to do what is waited for."""
+    if not done.is_set() and threading.current_thread().name == _THREAD_NAME:
+        raise DistError(
+            "a callback of a collective's future cannot wait for another collective, which comes after it in the same "
+            "thread; wait for the first one and then call the second"
+        )
+
+
+class _CollectiveFuture(Future[Any]):
+    """The future of a collective, or of what follows from one."""
+
+    def wait(self) -> Any:
+        _check_may_wait(self._event)
+        return super().wait()
 
 
 class Work:
     """A collective under way, as `torch.distributed.Work`."""
 
-    __slots__ = ("_body", "_call", "_done", "_error", "_sequence")
+    __slots__ = ("_body", "_call", "_done", "_error", "_future", "_sequence", "_settled", "_tensors")
 
     def __init__(self, call: Call, sequence: int, body: Body) -> None:
         self._call, self._sequence, self._body = call, sequence, body
         self._done = threading.Event()
         self._error: BaseException | None = None
+        self._future: Future[list[Any]] | None = None
+        self._settled = False
+        self._tensors: list[Any] = []
 
     def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until the result is there and return True; raise what the collective raised.
@@ -33,6 +58,7 @@ class Work:
         timeout: seconds or a timedelta; CollectiveTimeout when they pass first (the collective itself goes on).
         """
         limit = None if timeout is None else seconds(timeout)
+        _check_may_wait(self._done)
         if not self._done.wait(limit):
             raise CollectiveTimeout(f"{self._call.describe(self._sequence)} did not finish within {limit:g} s")
         if self._error is not None:
@@ -51,10 +77,38 @@ class Work:
         """Return what the collective raised, or None."""
         return self._error
 
+    def result(self) -> list[Any]:
+        """Return the tensors that hold the result; they do when the collective is over."""
+        return self._tensors
+
+    def get_future(self) -> Future[list[Any]]:
+        """Return a Future of `result()`, whose callbacks run as soon as the collective is over."""
+        if self._future is None:
+            self._future = _CollectiveFuture()
+            if self._done.is_set():
+                self._settle()
+        return self._future
+
     def fail(self, error: BaseException | None) -> None:
         """End it without running it."""
         self._error = error
+        self._end()
+
+    def _end(self) -> None:
         self._done.set()
+        if self._future is not None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Complete the future, once: two threads may have seen both it and the end."""
+        with _settling:
+            future, self._settled = None if self._settled else self._future, True
+        if future is None:
+            return
+        if self._error is None:
+            future.set_result(self._tensors)
+        else:
+            future.set_exception(self._error)
 
     def run(self, transport: Transport, timeout: float, patient: bool) -> None:
         """Do it in the calling thread."""
@@ -65,7 +119,7 @@ class Work:
             self._error = error
             raise
         finally:
-            self._done.set()
+            self._end()
 
 
 class ProcessGroup:
@@ -121,7 +175,7 @@ class ProcessGroup:
 
     def _enqueue(self, work: Work) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="disttorch-communication", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name=_THREAD_NAME, daemon=True)
             self._thread.start()
         self._queue.append(work)
         self._arrived.notify()
