@@ -17,6 +17,7 @@ from disttorch.distributed.errors import (
     ProtocolError,
     StoreTimeout,
 )
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
 from disttorch.distributed.process_group import ProcessGroup, Work
 from disttorch.distributed.reducer import Reducer
 from disttorch.distributed.runtime import (
@@ -38,9 +39,11 @@ from disttorch.distributed.runtime import (
 from disttorch.distributed.store import Store
 
 __all__ = [
+    "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
+    "GradBucket",
     "PeerFailed",
     "ProcessGroup",
     "ProtocolError",
