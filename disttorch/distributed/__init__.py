@@ -20,6 +20,7 @@ from disttorch.distributed.errors import (
     QueueEmptyError,
     StoreTimeout,
 )
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
 from disttorch.distributed.groups import (
     GroupMember,
     get_global_rank,
@@ -80,12 +81,14 @@ from disttorch.distributed.store_file import FileStore
 from disttorch.distributed.work import Work
 
 __all__ = [
+    "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
     "DistNetworkError",
     "DistStoreError",
     "FileStore",
+    "GradBucket",
     "GroupMember",
     "HashStore",
     "P2POp",
