@@ -20,6 +20,7 @@ from disttorch.distributed.errors import (
     QueueEmptyError,
     StoreTimeout,
 )
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
 from disttorch.distributed.groups import (
     GroupMember,
     get_global_rank,
@@ -58,6 +59,7 @@ from disttorch.distributed.redistribution import (
 )
 from disttorch.distributed.reduce_op import ReduceOp, reduce_op
 from disttorch.distributed.reducer import Reducer
+from disttorch.distributed.rendezvous import register_rendezvous_handler, rendezvous
 from disttorch.distributed.runtime import (
     default_store,
     destroy_process_group,
@@ -79,12 +81,14 @@ from disttorch.distributed.store_file import FileStore
 from disttorch.distributed.work import Work
 
 __all__ = [
+    "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
     "DistNetworkError",
     "DistStoreError",
     "FileStore",
+    "GradBucket",
     "GroupMember",
     "HashStore",
     "P2POp",
@@ -141,6 +145,8 @@ __all__ = [
     "reduce_op",
     "reduce_scatter",
     "reduce_scatter_tensor",
+    "register_rendezvous_handler",
+    "rendezvous",
     "scatter",
     "scatter_object_list",
     "send",

@@ -56,6 +56,17 @@ def connect() -> AgentLink:
     return _link
 
 
+def current() -> AgentLink | None:
+    """Return this process's link to its agent, if it has connected."""
+    return _link if _link is not None and _link.pid == os.getpid() else None
+
+
+def attach(link: AgentLink | None) -> None:
+    """Make `link` this process's link to its agent; None: there is no agent any more."""
+    global _link
+    _link = link
+
+
 def abandon(reason: str) -> None:
     """Make everything that waits for other ranks fail, since this rank itself has failed."""
     if _link is not None and _link.pid == os.getpid():
@@ -76,7 +87,7 @@ class AgentLink:
         self._raise_in_main = False
         self._main_knows = False
         self._told = progress.Progress()
-        self.failure: PeerFailed | None = None
+        self.failure: DistError | None = None
         self.left: set[int] = set()
         self.welcome = self._receive()[0]
 
@@ -165,6 +176,7 @@ class AgentLink:
                 message, fd = self._receive()
             except (OSError, ProtocolError):
                 self._agent_died()
+                return
             self._handle(message, fd)
 
     def _handle(self, message: dict[str, Any], fd: int) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import agent_link, members
+from disttorch.distributed import agent_link, meeting, members
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.members import Members
 from disttorch.distributed.opening import Opener
 from disttorch.distributed.process_group import ProcessGroup
+from disttorch.distributed.rendezvous import is_alone, meet
 from disttorch.distributed.store import HashStore, Store, seconds
 from disttorch.distributed.store_client import AgentStore
 from disttorch.distributed.transport import LocalTransport
@@ -34,6 +35,7 @@ class World:
     store: Store
     opener: Opener | None
     backend: str
+    owns_store: bool = True
     groups: dict[str, ProcessGroup] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -73,7 +75,9 @@ def is_launched() -> bool:
     return agent_link.has_agent()
 
 
-is_torchelastic_launched = is_launched
+def is_torchelastic_launched() -> bool:
+    """Say whether `disttorch-run` (or torchrun) started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def init_process_group(
@@ -87,43 +91,48 @@ def init_process_group(
     pg_options: Any = None,
     device_id: Any = None,
 ) -> None:
-    """Join the group of all ranks; every worker of `disttorch-run` calls this once, with the same arguments.
+    """Join the group of all ranks; every rank calls this, with the same arguments.
 
     backend: "zmq" (the default) or "gloo", which means the same here. timeout: how long a
     collective waits for a rank, in seconds or as a timedelta (default: what `disttorch-run
-    --timeout` says, 600 s). rank, world_size: needed only without the launcher, where a group of
-    one (rank=0, world_size=1) is possible. store: shared by a group of one. Raises ValueError
-    without the launcher's environment, DistError when called twice.
+    --timeout` says, 600 s). Workers of `disttorch-run` need no more. Other processes of one host
+    find each other as `init_method` says, see `rendezvous` (default: "env://"), or by `store`;
+    then `timeout` also limits how long they wait for each other. rank, world_size: this process's
+    number and how many there are. Raises ValueError if something is not given that is needed,
+    StoreTimeout if not all ranks come, DistError when called twice.
     """
     global _world, _epoch
     if _world is not None:
         raise DistError("trying to initialize the default process group twice; call destroy_process_group() first")
     name = check_backend(backend)
-    _check_method(init_method)
     limit = None if timeout is None else seconds(timeout)
-    if not is_launched():
-        _check_alone(rank, world_size)
-        _epoch += 1
-        alone = ProcessGroup(None, LocalTransport(None, members.alone(_epoch)), limit or DEFAULT_TIMEOUT)
-        _world = World(alone, store or HashStore(), None, name)
-    else:
+    if is_launched():
         link = agent_link.connect()
-        size, own = _launched_size(link, rank, world_size)
-        _epoch += 1
-        _world = _open_world(link, size, own, limit or link.welcome["timeout"], store, name)
+        _check_launched(link, rank, world_size)
+        _world = _open_world(link, _epoch + 1, limit, store, name)
+    elif is_alone(rank, world_size):
+        alone = LocalTransport(None, members.alone(_epoch + 1))
+        _world = World(ProcessGroup(None, alone, limit or DEFAULT_TIMEOUT), store or HashStore(), None, name)
+    else:
+        shared, link = meet(init_method, rank, world_size, store, limit)
+        _world = _open_world(link, 1, limit, shared, name)
+    _world.owns_store = store is None
+    _epoch = _world.group.members.epoch
     from disttorch.distributed.data_sharding import GroupWorld
 
     sharding.set_world(GroupWorld(_world.group))
     _register_exit()
 
 
-def _open_world(link: AgentLink, size: int, own: int, timeout: float, store: Store | None, name: str) -> World:
+def _open_world(link: AgentLink, epoch: int, timeout: float | None, store: Store | None, name: str) -> World:
+    """Open the group of all ranks; store: in place of the agent's."""
     link.start()
-    shared = AgentStore(link)
+    welcome = link.welcome
+    shared = store or AgentStore(link)
     opener = Opener(link, shared)
-    hosts = tuple(link.welcome["hosts"])
-    everybody = Members(members.WORLD, _epoch, tuple(range(size)), own, hosts)
-    return World(ProcessGroup(link, opener.open(everybody), timeout), store or shared, opener, name)
+    ranks = tuple(range(welcome["world_size"]))
+    everybody = Members(members.WORLD, epoch, ranks, welcome["rank"], tuple(welcome["hosts"]))
+    return World(ProcessGroup(link, opener.open(everybody), timeout or welcome["timeout"]), shared, opener, name)
 
 
 def destroy_process_group(group: Any = None) -> None:
@@ -139,7 +148,8 @@ def destroy_process_group(group: Any = None) -> None:
     _world = None
     for member in [*leaving.groups.values(), leaving.group]:
         member.close()
-    if isinstance(leaving.store, AgentStore):
+    meeting.leave()
+    if leaving.owns_store:
         leaving.store.close()
 
 
@@ -191,30 +201,7 @@ def check_backend(backend: str | None) -> str:
     return _BACKENDS[name]
 
 
-def _check_method(init_method: str | None) -> None:
-    if init_method not in (None, "env://"):
-        raise ValueError(
-            f"init_method {init_method!r} is not supported; start the script with disttorch-run and use 'env://'"
-        )
-
-
-def _check_alone(rank: int, world_size: int) -> None:
-    if rank < 0 and world_size < 0:
-        raise ValueError(
-            "Error initializing process group: this process was not started by disttorch-run, "
-            "so its rank and world "
-            "size are unknown; run `disttorch-run --nproc-per-node N script.py`, or pass "
-            "rank=0, world_size=1"
-        )
-    if (rank, world_size) != (0, 1):
-        raise ValueError(
-            f"Error initializing process group: rank={rank}, world_size={world_size} needs "
-            "disttorch-run, which "
-            "connects the ranks; without it only rank=0, world_size=1 is possible"
-        )
-
-
-def _launched_size(link: AgentLink, rank: int, world_size: int) -> tuple[int, int]:
+def _check_launched(link: AgentLink, rank: int, world_size: int) -> None:
     size, own = link.welcome["world_size"], link.welcome["rank"]
     if rank not in (-1, own) or world_size not in (-1, size):
         raise ValueError(
@@ -222,7 +209,6 @@ def _launched_size(link: AgentLink, rank: int, world_size: int) -> tuple[int, in
             "started this process as "
             f"rank {own} of {size}; leave both out"
         )
-    return size, own
 
 
 def _register_exit() -> None:

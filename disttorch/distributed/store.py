@@ -131,6 +131,9 @@ class Store:
         """Return a store on the same values, here this one: any thread may use it."""
         return self
 
+    def close(self) -> None:
+        """Let go of connections and files, if there are any."""
+
     def _ask(self, op: str, keys: list[str], **details: Any) -> dict[str, Any]:
         for key in keys:
             if not isinstance(key, str):

@@ -53,6 +53,13 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
         "timeout": _FLOAT,
     },
     "store_reply": {"id": _INT, "value": _BYTES, "amount": _INT, "error": _STR},
+    # first rank -> host of a meeting, and back
+    "meet": {"token": _BYTES, "world_size": _INT, "timeout": _FLOAT},
+    "meeting": {"address": _STR, "error": _STR},
+    # rank -> host of a meeting, and back
+    "join": {"token": _BYTES, "rank": _INT, "world_size": _INT},
+    "refused": {"reason": _STR},
+    "leave": {},
     # worker -> worker
     "explain": {"rank": _INT, "sequence": _INT, "text": _STR},
 }

@@ -45,7 +45,14 @@ class Work:
     )  # fmt: skip
 
     def __init__(
-        self, call: Call, sequence: int, body: Body, tensors: Sequence[Any], source: int = -1, timeout: float = 0.0, group: int = 0
+        self,
+        call: Call,
+        sequence: int,
+        body: Body,
+        tensors: Sequence[Any],
+        source: int = -1,
+        timeout: float = 0.0,
+        group: int = 0,
     ) -> None:
         self._call, self._sequence, self._body, self._tensors = call, sequence, body, list(tensors)
         self._timeout = timeout

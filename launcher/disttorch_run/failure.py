@@ -23,11 +23,11 @@ class Failure:
     traceback: str = ""
     code: int | None = None
 
-    def text(self, pid: int, collectives: str = "") -> str:
-        """Return what the launcher prints: the traceback first, then where the ranks were, at last the culprit."""
-        reason, *more = self.reason.splitlines()
+    def text(self, pid: int, attempt: str = "", collectives: str = "") -> str:
+        """Return what the launcher prints: the traceback, where the ranks were, the culprit and which attempt this was."""
+        reason, *more = self.reason.splitlines() or ["failed"]
         who = f"rank {self.rank} (pid {pid})"
-        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped"
+        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped{attempt}"
         if more and not self.traceback:
             summary = "\n".join([summary, *more])
         parts = [self.traceback and self.traceback + "\n", collectives and collectives + "\n", summary]

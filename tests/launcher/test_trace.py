@@ -55,7 +55,7 @@ def test_all_ranks_are_in_one_file_which_says_who_waited_for_whom(tmp_path: Path
         assert side["cat"] == "communication"
         assert (side["args"]["bytes"], side["args"]["collective_seq_id"], side["args"]["last_rank"]) == (4000, 1, 1)
     assert sides[1]["args"]["waiting_us"] == 0
-    assert 100_000 < sides[0]["args"]["waiting_us"] <= sides[0]["dur"]
+    assert 20_000 < sides[0]["args"]["waiting_us"] <= sides[0]["dur"]
     assert sides[0]["args"]["waiting_us"] == pytest.approx(sides[1]["ts"] - sides[0]["ts"], abs=0.01)
     assert sides[0]["ts"] < late["ts"] + late["dur"] <= sides[1]["ts"]  # one clock for all ranks
     flows = [e for e in events if e["ph"] in "sf" and e["ts"] == sides[1]["ts"]]
