@@ -19,6 +19,7 @@ from disttorch_run.guard import Guard
 from disttorch_run.options import Options
 from disttorch_run.status import Board
 from disttorch_run.terminal import BottomLine, PlainLine, is_capable
+from disttorch_run.trace import TraceFile
 
 __all__ = ["Agent", "Options"]
 
@@ -39,12 +40,14 @@ class Agent:
         self.board = Board()
         self._attempt: Attempt | None = None
         self._line: BottomLine | PlainLine | None = None
+        self._trace = TraceFile(options.trace) if options.trace is not None else None
 
     def run(self) -> int:
         """Start the workers, wait for their end, leave nothing behind; return the exit code."""
         options = self.options
         with contextlib.ExitStack() as stack:
             self._loop = Loop()
+            stack.callback(self._write_trace)
             if options.logs.writes_files:
                 self.folder = options.logs.create_folder(options.label)
                 if options.logs.folder is None:
@@ -63,12 +66,18 @@ class Agent:
                 )
 
     def _run_attempt(self) -> Attempt:
-        with Attempt(self.options, self._loop, self._guard, self.board, self.restarts, self.folder) as attempt:
+        with Attempt(
+            self.options, self._loop, self._guard, self.board, self.restarts, self.folder, self._trace
+        ) as attempt:
             self._attempt = attempt
             while not attempt.done:
                 attempt.step()
         self.failure, self.results, self.stacks = attempt.failure, attempt.results, attempt.stacks
         return attempt
+
+    def _write_trace(self) -> None:
+        if self._trace is not None:
+            self.options.say(self._trace.write())
 
     def _may_restart(self, attempt: Attempt) -> bool:
         failed = attempt.failure is not None and attempt.stopped_by is None and not attempt.timed_out

@@ -37,14 +37,21 @@ class Attempt:
     """The workers of one attempt; a context manager, at whose end nothing of it is left.
 
     number: 0 for the first. Its run identity, its store and its key are new, so nothing that an
-    earlier attempt has left can talk to it.
+    earlier attempt has left can talk to it. trace: what takes over the workers' traces, or None.
 
     Attributes: `workers`; `failure`, the first one, or None; `stopped_by`, the signal that ended
     it, or None; `timed_out`; `results` of the workers by rank; `stacks` of a hang, or "".
     """
 
     def __init__(
-        self, options: Options, loop: Loop, guard: Guard, board: Board, number: int, folder: Path | None
+        self,
+        options: Options,
+        loop: Loop,
+        guard: Guard,
+        board: Board,
+        number: int,
+        folder: Path | None,
+        trace: TraceFile | None = None,
     ) -> None:
         self.options = options
         self.number = number
@@ -64,7 +71,7 @@ class Attempt:
         self._kills: dict[int, Timer] = {}
         self._warned: set[tuple[int, ...]] = set()
         self._flight = FlightReport(self._folder)
-        self._trace = TraceFile(options.trace) if options.trace is not None else None
+        self._trace = trace
         self._out_of_memory = out_of_memory_kills()
         self._stack = contextlib.ExitStack()
         self._messages: dict[str, Callable[[Worker, dict[str, Any]], None]] = {
@@ -88,7 +95,7 @@ class Attempt:
             self._outputs = Outputs(self.options.logs, self._folder)
             self._stack.callback(self._outputs.close)
             self._stack.callback(self._end_all)
-            self._stack.callback(self._write_trace)
+            self._stack.callback(self._keep_trace)
             self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -222,10 +229,9 @@ class Attempt:
         """Return where the ranks are in their collectives; "" if that has been said."""
         return self._flight.text({worker.rank: worker.flight for worker in self.workers}, waited)
 
-    def _write_trace(self) -> None:
+    def _keep_trace(self) -> None:
         if self._trace is not None:
             self._trace.keep({worker.rank: worker.trace for worker in self.workers})
-            self.options.say(self._trace.write())
 
     # When one has failed
 
