@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from disttorch_run.attempt import Attempt
@@ -17,6 +18,7 @@ from disttorch_run.events import Loop
 from disttorch_run.failure import Failure
 from disttorch_run.guard import Guard
 from disttorch_run.options import Options
+from disttorch_run.output import STDERR, STDOUT, Outputs, Terminal
 from disttorch_run.status import Board
 from disttorch_run.terminal import BottomLine, PlainLine, is_capable
 
@@ -24,6 +26,7 @@ __all__ = ["Agent", "Options"]
 
 _TERMINAL = 2
 _TICK_SECONDS = 1.0
+_LAST_LINES_SECONDS = 1.0
 
 
 class Agent:
@@ -38,6 +41,7 @@ class Agent:
         self.folder: Path | None = None
         self.board = Board()
         self._attempt: Attempt | None = None
+        self._stopped = False
         self._line: BottomLine | PlainLine | None = None
 
     def run(self) -> int:
@@ -49,6 +53,9 @@ class Agent:
                 self.folder = options.logs.create_folder(options.label)
                 if options.logs.folder is None:
                     options.say(f"disttorch-run: logs in {self.folder}")
+            self._terminals = {which: Terminal(which, self._loop) for which in (STDOUT, STDERR)}
+            for terminal in self._terminals.values():
+                stack.callback(terminal.close)
             self._prepare_status(stack)
             stack.enter_context(self._loop.signals(self._caught(), self._interrupted))
             if options.limit is not None:
@@ -56,6 +63,7 @@ class Agent:
             while True:
                 attempt = self._run_attempt()
                 if not self._may_restart(attempt):
+                    self._finish_output()
                     return attempt.exit_code
                 self.restarts += 1
                 options.say(
@@ -63,7 +71,9 @@ class Agent:
                 )
 
     def _run_attempt(self) -> Attempt:
-        with Attempt(self.options, self._loop, self._guard, self.board, self.restarts, self.folder) as attempt:
+        folder = None if self.folder is None else self.folder / f"attempt_{self.restarts}"
+        outputs = Outputs(self.options.logs, folder, self._terminals)
+        with Attempt(self.options, self._loop, self._guard, self.board, outputs, self.restarts) as attempt:
             self._attempt = attempt
             while not attempt.done:
                 attempt.step()
@@ -73,6 +83,14 @@ class Agent:
     def _may_restart(self, attempt: Attempt) -> bool:
         failed = attempt.failure is not None and attempt.stopped_by is None and not attempt.timed_out
         return failed and self.restarts < self.options.max_restarts
+
+    def _finish_output(self) -> None:
+        """Wait until somebody has read the last lines; after a signal only for a moment."""
+        until = time.monotonic() + _LAST_LINES_SECONDS
+        while any(terminal.pending for terminal in self._terminals.values()):
+            if self._stopped and time.monotonic() >= until:
+                return
+            self._loop.step(until if self._stopped else None)
 
     def _time_out(self) -> None:
         if self._attempt is not None:
@@ -121,4 +139,5 @@ class Agent:
         if number == signal.SIGTSTP and isinstance(self._line, BottomLine):
             self._line.stop()
         elif self._attempt is not None:
+            self._stopped = True
             self._attempt.interrupt(number)

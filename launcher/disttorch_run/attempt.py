@@ -7,7 +7,6 @@ import secrets
 import signal
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from disttorch.distributed.errors import ProtocolError
@@ -39,7 +38,13 @@ class Attempt:
     """
 
     def __init__(
-        self, options: Options, loop: Loop, guard: Guard, board: Board, number: int, folder: Path | None
+        self,
+        options: Options,
+        loop: Loop,
+        guard: Guard,
+        board: Board,
+        outputs: Outputs,
+        number: int,
     ) -> None:
         self.options = options
         self.number = number
@@ -53,7 +58,7 @@ class Attempt:
         self._loop = loop
         self._guard = guard
         self._board = board
-        self._folder = None if folder is None else folder / f"attempt_{number}"
+        self._outputs = outputs
         self._kills: dict[int, Timer] = {}
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = out_of_memory_kills()
@@ -76,7 +81,6 @@ class Attempt:
             self._stack.callback(self._loop.forget, self._store.socket)
             self._segments = SegmentServer(len(self.options.placements))
             self._stack.callback(self._segments.close)
-            self._outputs = Outputs(self.options.logs, self._folder)
             self._stack.callback(self._outputs.close)
             self._stack.callback(self._end_all)
             self._board.begin(self.workers)
@@ -139,8 +143,12 @@ class Attempt:
     # What a worker does
 
     def _pump(self, stream: Stream) -> None:
+        """Pass on output; while nobody reads the launcher's, leave it with the worker."""
         if not stream.pump():
             self._loop.forget(stream.fd)
+        elif stream.blocked:
+            self._loop.forget(stream.fd)
+            stream.when_unblocked(lambda: self._loop.watch(stream.fd, partial(self._pump, stream)))
 
     def _listen(self, worker: Worker) -> None:
         """Deal with the messages of a worker."""
