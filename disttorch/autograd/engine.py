@@ -8,6 +8,7 @@ finished as soon as its last use has been visited, so that its hooks run while t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -17,6 +18,7 @@ from disttorch.autograd.gradients import ARRAYS, TENSORS, ArrayGradients, Tensor
 from disttorch.autograd.node import Node
 from disttorch.autograd.record import edge_to
 from disttorch.autograd.tensor import Tensor
+from disttorch.core import observe
 
 Edge = tuple[Any, int]
 
@@ -268,6 +270,8 @@ def _start(
 
 
 def _sweep(sweep: Sweep, edges: Sequence[Edge], gradients: Sequence[Any]) -> None:
+    observer = observe.observer
+    begun = 0 if observer is None else time.monotonic_ns()
     outer, _current.callbacks = _current.callbacks, []
     try:
         with grad_mode.set_grad_enabled(sweep.create_graph):
@@ -276,6 +280,8 @@ def _sweep(sweep: Sweep, edges: Sequence[Edge], gradients: Sequence[Any]) -> Non
             callback()
     finally:
         _current.callbacks = outer
+        if observer is not None:
+            observer("backward", begun, time.monotonic_ns(), "compute")
 
 
 def _listed(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from disttorch.autograd import grad_mode
 from disttorch.autograd.engine import queue_callback
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.distributed import collectives, runtime
+from disttorch.distributed import collectives, runtime, trace
 from disttorch.distributed.reducer import FIRST_BUCKET_BYTES, Reducer
 from disttorch.nn.modules.module import Module
 
@@ -77,7 +77,8 @@ class DistributedDataParallel(Module):
         synchronised = self._reducer is not None and self.require_backward_grad_sync
         if synchronised and self.broadcast_buffers and self.training and grad_mode.is_grad_enabled():
             self._copy_from_rank_0(list(self.module.buffers()))
-        return self.module(*inputs, **kwargs)
+        with trace.span("DistributedDataParallel.forward", "compute"):
+            return self.module(*inputs, **kwargs)
 
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:

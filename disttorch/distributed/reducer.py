@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.distributed import algorithms
+from disttorch.distributed import steps
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import DistError
-from disttorch.distributed.process_group import ProcessGroup, Work
+from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.reduction import check_reducible
 from disttorch.distributed.runtime import default
 from disttorch.distributed.transport import Bucket, Transport
+from disttorch.distributed.work import Work
 
 FIRST_BUCKET_BYTES = 1024 * 1024
 BUCKET_BYTES = 25 * 1024 * 1024
@@ -115,9 +116,9 @@ class Reducer:
 
     def _agree(self, mine: list[list[Any]], options: list[int], parameters: Sequence[np.ndarray]) -> list[list[int]]:
         """Check that all ranks hold the same parameters and return rank 0's bucket plan."""
-        from disttorch.distributed.collectives import all_gather_object
+        from disttorch.distributed.object_collectives import all_gather_object
 
-        everybody: list[list] = [[]] * self._group.size
+        everybody: list[list] = [[]] * self._group.size()
         all_gather_object(everybody, [mine, options], self._group)
         for rank, (theirs, _) in enumerate(everybody):
             _check_same_parameters(everybody[0][0], theirs, rank)
@@ -258,7 +259,7 @@ class Reducer:
             if weight is not None:
                 span.weight[0] = 1
                 np.multiply(span.flat, weight, out=span.flat)
-            algorithms.reduce_bucket(transport, span.memory, span.flat, op)
+            steps.reduce_bucket(transport, span.memory, span.flat, op)
 
         span.work = self._group.collective(call, body, async_op)
 

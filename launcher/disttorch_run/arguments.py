@@ -101,6 +101,13 @@ _GROUPS: dict[str, list[_Option]] = {
             "--tee", str, "", "to file and terminal: 1 stdout, 2 stderr, 3 both, or 0:3,1:2", short="-t", metavar="WHAT"
         ),
         _Option("--redirects", str, "", "to file only: as --tee", short="-r", metavar="WHAT"),
+        _Option(
+            "--trace",
+            str,
+            "",
+            "write a trace of compute and communication of all ranks, for ui.perfetto.dev (default: DISTTORCH_TRACE)",
+            metavar="FILE",
+        ),
         _Option("--local-ranks-filter", str, "", "ranks whose output the terminal shows, such as 0,2", metavar="RANKS"),
         _Option(
             "--log-line-prefix-template",

@@ -12,18 +12,23 @@ from typing import Any
 from disttorch.distributed.errors import ProtocolError
 from disttorch.distributed.progress import Progress
 from disttorch.distributed.store_table import StoreServer
+from disttorch_run import layout
 from disttorch_run.events import Loop, Timer
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, stacks_of
+from disttorch_run.flight import FlightReport
 from disttorch_run.guard import Guard
 from disttorch_run.options import Options
 from disttorch_run.output import STDERR, STDOUT, Outputs, Stream
 from disttorch_run.process import Worker, environment_for
 from disttorch_run.segments import SegmentServer
 from disttorch_run.status import Board
+from disttorch_run.trace import TraceFile
 
 # How long a worker has to raise PeerFailed before it is killed; it sits in code that no exception
 # can interrupt.
 UNWIND_SECONDS = 1.0
+# At a signal the flight recorders are shown if a rank has been in its collective for so long.
+STUCK_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
 
 
@@ -49,6 +54,8 @@ class Attempt:
         self.options = options
         self.number = number
         self.run = secrets.token_hex(16)
+        self._secret = secrets.token_bytes(32)
+        self._layout = layout.plan(options.environment, len(options.placements))
         self.workers: list[Worker] = []
         self.failure: Failure | None = None
         self.stopped_by: signal.Signals | None = None
@@ -61,12 +68,14 @@ class Attempt:
         self._outputs = outputs
         self._kills: dict[int, Timer] = {}
         self._warned: set[tuple[int, ...]] = set()
+        self._flight = FlightReport(self._folder)
+        self._trace = TraceFile(options.trace) if options.trace is not None else None
         self._out_of_memory = out_of_memory_kills()
         self._stack = contextlib.ExitStack()
         self._messages: dict[str, Callable[[Worker, dict[str, Any]], None]] = {
             "ready": self._note_ready,
             "unwinding": self._note_unwinding,
-            "segment_request": lambda worker, m: self._segments.answer(worker, m["key"], m["size"]),
+            "segment_request": lambda worker, m: self._segments.answer(worker, m["key"], m["size"], m["users"]),
             "waiting": self._note_waiting,
             "progress": self._note_progress,
             "result": lambda worker, m: self.results.update({worker.rank: m["data"]}),
@@ -79,10 +88,11 @@ class Attempt:
             self._stack.callback(self._store.close)
             self._loop.watch(self._store.socket, self._store.serve)
             self._stack.callback(self._loop.forget, self._store.socket)
-            self._segments = SegmentServer(len(self.options.placements))
+            self._segments = SegmentServer()
             self._stack.callback(self._segments.close)
             self._stack.callback(self._outputs.close)
             self._stack.callback(self._end_all)
+            self._stack.callback(self._write_trace)
             self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -115,7 +125,7 @@ class Attempt:
 
     def _start(self, rank: int) -> None:
         options, size = self.options, len(self.options.placements)
-        worker = Worker(rank)
+        worker = Worker(rank, traced=self._trace is not None)
         self.workers.append(worker)
         environment = environment_for(options, rank, self._store.port, self.number)
         outputs = {which: self._outputs.stream(rank, which) for which in (STDOUT, STDERR)}
@@ -124,6 +134,9 @@ class Attempt:
         worker.send(
             "welcome",
             run=self.run,
+            secret=self._secret,
+            transport=self._layout.transport,
+            hosts=list(self._layout.hosts),
             rank=rank,
             world_size=size,
             local_rank=rank,
@@ -190,7 +203,7 @@ class Attempt:
         )
         if message["final"] and not self.stacks:
             self.stacks = stacks_of(self.workers)
-            self.options.say(self.stacks)
+            self.options.say("\n".join(filter(None, [self.stacks, self._collectives()])))
 
     def _ended(self, worker: Worker) -> None:
         """A worker's process has ended: kill what it left running, then collect it.
@@ -213,6 +226,15 @@ class Attempt:
             if other is not worker:
                 other.send("left", rank=worker.rank)
 
+    def _collectives(self, waited: float = 0.0) -> str:
+        """Return where the ranks are in their collectives; "" if that has been said."""
+        return self._flight.text({worker.rank: worker.flight for worker in self.workers}, waited)
+
+    def _write_trace(self) -> None:
+        if self._trace is not None:
+            self._trace.keep({worker.rank: worker.trace for worker in self.workers})
+            self.options.say(self._trace.write())
+
     # When one has failed
 
     def _fail(self, failure: Failure) -> None:
@@ -220,7 +242,7 @@ class Attempt:
         if self.failure is not None or self.stopped_by is not None or self.timed_out:
             return
         self.failure = failure
-        self.options.say(failure.text(self.workers[failure.rank].pid, self._which_attempt()))
+        self.options.say(failure.text(self.workers[failure.rank].pid, self._which_attempt(), self._collectives()))
         for worker in self.workers:
             if worker.code is None:
                 self._tell_failure(worker)
@@ -252,10 +274,8 @@ class Attempt:
             self._kill_all()
             return
         self.stopped_by = number
-        self.options.say(
-            f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, "
-            "a second signal kills them"
-        )
+        text = f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, a second signal kills them"
+        self.options.say("\n".join(filter(None, [self._collectives(STUCK_SECONDS), text])))
         for worker in self.workers:
             worker.signal(number)
             self._kill_later(worker, self.options.grace)
@@ -264,6 +284,8 @@ class Attempt:
         """Take the stacks of all workers and kill them."""
         self.timed_out = True
         self.stacks = stacks_of(self.workers)
+        if where := self._collectives():
+            self.options.say(where)
         self._kill_all()
 
     def _kill_later(self, worker: Worker, seconds: float) -> None:

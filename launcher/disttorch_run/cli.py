@@ -65,7 +65,14 @@ def options_from(arguments: Sequence[str]) -> Options:
         status=_status(asked),
         status_seconds=asked.status_interval,
         dashboard=asked.dashboard,
+        trace=_trace(asked),
     )
+
+
+def _trace(asked: argparse.Namespace) -> Path | None:
+    """Return the file for the trace; the variable is for this process, not for the workers."""
+    file = os.environ.pop("DISTTORCH_TRACE", "")
+    return Path(asked.trace or file) if asked.trace or file else None
 
 
 def _check_hosts(asked: argparse.Namespace) -> None:

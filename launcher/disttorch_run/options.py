@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from disttorch_run.output import Logs
 from disttorch_run.placement import Placement
@@ -25,7 +26,7 @@ class Options:
     virtual_local_rank: LOCAL_RANK is 0 everywhere; signals: which are passed on to the workers;
     status: whether to show how far the ranks are (None: on a terminal); status_seconds: how often
     without a terminal; dashboard: port of a page that shows it (0: any; None: no page);
-    limit: seconds after which the run is ended (None: never); say: prints one message.
+    trace: file for a trace of all ranks, or None; limit: seconds after which the run is ended (None: never); say: prints one message.
     """
 
     command: list[str]
@@ -43,6 +44,7 @@ class Options:
     status: bool | None = False
     status_seconds: float = 10.0
     dashboard: int | None = None
+    trace: Path | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)

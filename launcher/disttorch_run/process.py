@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from disttorch.distributed import wire
+from disttorch.distributed import flight, trace, wire
 from disttorch.distributed.agent_link import FD_VARIABLE, send_descriptor
 from disttorch.distributed.errors import ProtocolError
 from disttorch_run import worker
@@ -24,10 +24,11 @@ class Worker:
     """A worker: its process, its pidfd, the agent's end of its socket, its output streams.
 
     Attributes: `attached`, it has joined the process group; `unwinding`, its main thread has
-    raised PeerFailed; `code`, its exit code once it has ended, else None.
+    raised PeerFailed; `code`, its exit code once it has ended, else None; `flight` and `trace`, the descriptors of its
+    flight recorder and of its trace (-1: none is recorded).
     """
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, traced: bool = False) -> None:
         self.rank = rank
         self.attached = False
         self.unwinding = False
@@ -37,6 +38,8 @@ class Worker:
         self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setblocking(False)
         self._stacks = os.memfd_create("disttorch-stacks", os.MFD_CLOEXEC)
+        self.flight = flight.LAYOUT.create()
+        self.trace = trace.LAYOUT.create() if traced else -1
         self.pid = -1
         self.pidfd = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -44,14 +47,19 @@ class Worker:
     def start(self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | int | None]) -> None:
         """Start the process; `outputs` maps STDOUT and STDERR to a stream, DEVNULL, or None for the launcher's own."""
         self.streams = [stream for stream in outputs.values() if isinstance(stream, Stream)]
-        fds = (self._far.fileno(), self._stacks)
+        descriptors = {
+            FD_VARIABLE: self._far.fileno(),
+            worker.STACK_VARIABLE: self._stacks,
+            flight.FD_VARIABLE: self.flight,
+            **({trace.FD_VARIABLE: self.trace} if self.trace >= 0 else {}),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "disttorch_run.worker", *command],
-            env={**environment, FD_VARIABLE: str(fds[0]), worker.STACK_VARIABLE: str(fds[1])},
+            env={**environment, **{name: str(fd) for name, fd in descriptors.items()}},
             stdin=None if self.rank == 0 else subprocess.DEVNULL,
             stdout=_inlet(outputs[STDOUT]),
             stderr=_inlet(outputs[STDERR]),
-            pass_fds=fds,
+            pass_fds=tuple(descriptors.values()),
             start_new_session=True,
         )
         self.pid = self._process.pid
@@ -125,7 +133,9 @@ class Worker:
         self.streams = []
         self.socket.close()
         self._far.close()
-        os.close(self._stacks)
+        for fd in (self._stacks, self.flight, self.trace):
+            if fd >= 0:
+                os.close(fd)
 
 
 def environment_for(options: Options, rank: int, port: int, restarts: int) -> dict[str, str]:
