@@ -38,7 +38,6 @@ _REASONS = {
     "tensors keep their memory in arrays, not in storages": """
         storage storage_type typed_storage untyped_storage set_ FloatStorage UntypedStorage
     """,
-    "start the ranks of a job with disttorch-run, other processes with Python's multiprocessing": "multiprocessing",
 }
 _REASON_OF = {name: reason for reason, names in _REASONS.items() for name in names.split()}
 

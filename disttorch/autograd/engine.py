@@ -8,6 +8,7 @@ finished as soon as its last use has been visited, so that its hooks run while t
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -17,6 +18,7 @@ from disttorch.autograd.gradients import ARRAYS, TENSORS, ArrayGradients, Tensor
 from disttorch.autograd.node import Node
 from disttorch.autograd.record import edge_to
 from disttorch.autograd.tensor import Tensor
+from disttorch.core import observe
 
 Edge = tuple[Any, int]
 
@@ -289,6 +291,8 @@ def _sweep(
     sweep: Sweep, edges: Sequence[Edge], gradients: Sequence[Any], keep: Sequence[tuple[Tensor, Edge]] = ()
 ) -> None:
     """Run a pass and what was queued for its end; each tensor of `keep` gets as `.grad` what its edge has captured."""
+    observer = observe.observer
+    begun = 0 if observer is None else time.monotonic_ns()
     outer, _current.running = _current.running, sweep
     if outer is None:
         _current.outermost = sweep
@@ -303,6 +307,8 @@ def _sweep(
         _current.running = outer
         if outer is None:
             _current.outermost = None
+        if observer is not None:
+            observer("backward", begun, time.monotonic_ns(), "compute")
 
 
 def _listed(value: Any) -> list[Any]:

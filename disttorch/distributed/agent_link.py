@@ -56,6 +56,17 @@ def connect() -> AgentLink:
     return _link
 
 
+def current() -> AgentLink | None:
+    """Return this process's link to its agent, if it has connected."""
+    return _link if _link is not None and _link.pid == os.getpid() else None
+
+
+def attach(link: AgentLink | None) -> None:
+    """Make `link` this process's link to its agent; None: there is no agent any more."""
+    global _link
+    _link = link
+
+
 def abandon(reason: str) -> None:
     """Make everything that waits for other ranks fail, since this rank itself has failed."""
     if _link is not None and _link.pid == os.getpid():
@@ -76,7 +87,7 @@ class AgentLink:
         self._raise_in_main = False
         self._main_knows = False
         self._told = progress.Progress()
-        self.failure: PeerFailed | None = None
+        self.failure: DistError | None = None
         self.left: set[int] = set()
         self.welcome = self._receive()[0]
 
@@ -109,9 +120,9 @@ class AgentLink:
             self._socket.send(wire.encode("progress", **now._asdict()), socket.MSG_DONTWAIT)
             self._told = now
 
-    def segment(self, key: str, size: int) -> int:
-        """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank that asks."""
-        self.send("segment_request", key=key, size=size)
+    def segment(self, key: str, size: int, users: int) -> int:
+        """Return a descriptor of the segment `key` of `size` bytes, the same one for all `users` ranks that ask."""
+        self.send("segment_request", key=key, size=size, users=users)
         with self._news:
             if not self._news.wait_for(lambda: key in self._segments or self.failure, _REPLY_SECONDS):
                 raise DistError(f"the agent did not answer a request for {size} bytes of shared memory")
@@ -134,13 +145,18 @@ class AgentLink:
 
     def _receive(self) -> tuple[dict[str, Any], int]:
         data, fds, flags, _ = socket.recv_fds(self._socket, wire.MAX_MESSAGE + 1, 1)
-        for fd in fds[1:]:
-            os.close(fd)
-        if not data:
-            raise ConnectionResetError("the agent is gone")
-        if flags & socket.MSG_TRUNC:
-            raise ProtocolError("the agent sent a message that is too long")
-        return wire.decode(data), fds[0] if fds else -1
+        wanted = False
+        try:
+            if not data:
+                raise ConnectionResetError("the agent is gone")
+            if flags & socket.MSG_TRUNC:
+                raise ProtocolError("the agent sent a message that is too long")
+            message = wire.decode(data)
+            wanted = message["type"] == "segment" and message["key"] not in self._segments
+            return message, fds[0] if fds and wanted else -1
+        finally:
+            for fd in fds[wanted:]:
+                os.close(fd)
 
     def _monitor(self) -> None:
         poller = select.poll()
@@ -158,8 +174,9 @@ class AgentLink:
                 continue
             try:
                 message, fd = self._receive()
-            except OSError:
+            except (OSError, ProtocolError):
                 self._agent_died()
+                return
             self._handle(message, fd)
 
     def _handle(self, message: dict[str, Any], fd: int) -> None:

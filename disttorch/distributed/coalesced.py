@@ -9,7 +9,7 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor
 from disttorch.distributed.collectives import broadcast
-from disttorch.distributed.group_ranks import global_rank
+from disttorch.distributed.groups import get_global_rank
 
 _ALIGNMENT = 16
 _PACK_BYTES = 32 * 1024 * 1024
@@ -23,7 +23,7 @@ def broadcast_coalesced(
 
     packs: keeps memory for the next time, with the same root and tensors.
     """
-    source = global_rank(group, root)
+    source = get_global_rank(group, root)
     small = []
     for tensor in tensors:
         if tensor._a.nbytes >= _ALONE_BYTES:
@@ -115,5 +115,5 @@ class BufferSync:
         arrays = [b._a for b in buffers]
         if not self._pack.holds(arrays):
             self._pack = Pack(arrays)
-        self._pack.broadcast(global_rank(self._group, root), self._group)
+        self._pack.broadcast(get_global_rank(self._group, root), self._group)
         self.remember(buffers)

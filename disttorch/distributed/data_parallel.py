@@ -14,7 +14,7 @@ from disttorch.autograd import grad_mode
 from disttorch.autograd.node import next_seq
 from disttorch.autograd.tensor import Tensor
 from disttorch.core.device import device
-from disttorch.distributed import collectives, progress, runtime
+from disttorch.distributed import collectives, progress, runtime, trace
 from disttorch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
 from disttorch.distributed.coalesced import BufferSync, broadcast_coalesced
@@ -190,7 +190,8 @@ class DistributedDataParallel(Module, Joinable):
         if averager is None or not self.require_backward_grad_sync:
             return self.module(*inputs, **kwargs)
         start = next_seq()
-        output = self.module(*inputs, **kwargs)
+        with trace.span("DistributedDataParallel.forward", "compute"):
+            output = self.module(*inputs, **kwargs)
         averager.add_forward(start, next_seq())
         return output
 

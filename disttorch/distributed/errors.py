@@ -33,7 +33,19 @@ class CollectiveTimeout(DistError, TimeoutError):  # noqa: N818
     """A rank did not come to a collective within the time-out."""
 
 
-class StoreTimeout(DistError, TimeoutError):  # noqa: N818
+class DistStoreError(DistError):
+    """A store refused a request or did not have what was asked for."""
+
+
+class DistNetworkError(DistError):
+    """Another process cannot be reached, or is gone."""
+
+
+class QueueEmptyError(DistStoreError):
+    """A queue of a store was empty, and the caller did not want to wait."""
+
+
+class StoreTimeout(DistStoreError, TimeoutError):  # noqa: N818
     """A key was not set within the time-out."""
 
 

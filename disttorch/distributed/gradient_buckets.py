@@ -10,8 +10,8 @@ import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.distributed.call import Call
-from disttorch.distributed.process_group import Work
 from disttorch.distributed.transport import Bucket
+from disttorch.distributed.work import Work
 from disttorch.futures import Future
 
 CommHook = Callable[[Any, "GradBucket"], "Future[Tensor]"]

@@ -32,7 +32,7 @@ def check_same_model(
     mine: what `describe_module` returned here; options: sent along, of which those named in `equal`
     must be the same everywhere. Returns rank 0's options. Every rank of the group calls.
     """
-    from disttorch.distributed.collectives import all_gather_object
+    from disttorch.distributed.object_collectives import all_gather_object
 
     everybody: list[Any] = [None] * get_world_size(group)
     all_gather_object(everybody, [mine, options], group)

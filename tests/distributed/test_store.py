@@ -7,11 +7,13 @@ import secrets
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 import disttorch.distributed as dist
-from disttorch.distributed.messages import accept_only_this_user
 from disttorch.distributed.store_table import StoreServer
 from disttorch.testing.distributed import run
 
@@ -27,32 +29,99 @@ def check_operations(store: dist.Store) -> None:
     assert store.compare_set("a", "6", "7") == b"5"
     assert store.compare_set("a", "5", "7") == b"7"
     assert store.compare_set("new", "", "first") == b"first"
+    assert store.compare_set("absent", "x", "y") == b"x"
     assert store.num_keys() == 3
+    assert sorted(store.list_keys()) == ["a", "fresh", "new"]
     assert store.delete_key("new")
     assert not store.delete_key("new")
+    store.append("text", "ab")
+    store.append("text", b"c")
+    store.multi_set(["u", "v"], ["1", b"\xff"])
+    assert store.multi_get(["text", "u", "v"]) == [b"abc", b"1", b"\xff"]
+    store.queue_push("q", "first")
+    store.queue_push("q", "second")
+    assert store.queue_len("q") == 2
+    assert store.check(["q"])
+    assert store.queue_pop("q") == b"first"
+    assert store.queue_pop("q", block=False) == b"second"
+    assert store.queue_len("q") == 0
+    assert store.has_extended_api()
+    assert store.clone().get("u") == b"1"
+    store.barrier("alone", 1)
     store.set("big", bytes(2_000_000))
     assert len(store.get("big")) == 2_000_000
+    check_errors(store)
+
+
+def check_errors(store: dist.Store) -> None:
+    with pytest.raises(dist.QueueEmptyError, match="'q' is empty"):
+        store.queue_pop("q", block=False)
     with pytest.raises(dist.StoreTimeout, match=r"store.wait\(a, never\): not set within 0.1 s"):
-        store.wait(["a", "never"], 0.1)
-    store.set_timeout(0.05)
-    with pytest.raises(dist.StoreTimeout):
-        store.get("never")
-    with pytest.raises(dist.DistError, match="not a number"):
+        store.wait(["a", "never"], timedelta(seconds=0.1))
+    store.set_timeout(timedelta(milliseconds=50))
+    assert store.timeout == timedelta(milliseconds=50)
+    for wait in (store.get, store.queue_pop):
+        with pytest.raises(dist.StoreTimeout):
+            wait("never")
+    with pytest.raises(dist.DistStoreError, match="not a number"):
         store.add("big", 1)
+    with pytest.raises(dist.DistStoreError, match="64 bits"):
+        store.add("u", 2**63 - 1)
     with pytest.raises(TypeError, match="str or bytes"):
         store.set("a", 1)
     with pytest.raises(TypeError, match="keys are strings"):
         store.get(3)
-    with pytest.raises(ValueError, match="positive"):
-        store.set_timeout(0)
+    with pytest.raises(TypeError, match="a list of keys"):
+        store.wait("abc")
+    with pytest.raises(TypeError, match="an integer"):
+        store.add("u", 1.0)
+    with pytest.raises(ValueError, match="as many values"):
+        store.multi_set(["u"], [])
+    for absurd in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="positive"):
+            store.set_timeout(absurd)
+    store.set_timeout(timedelta.max)
 
 
-def test_a_store_in_one_process() -> None:
-    check_operations(dist.Store())
+@pytest.fixture(params=["hash", "file", "tcp", "prefix"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dist.Store]:
+    made = {
+        "hash": dist.HashStore,
+        "file": lambda: dist.FileStore(str(tmp_path / "store"), 1),
+        "tcp": lambda: dist.TCPStore("localhost", 0, is_master=True),
+        "prefix": lambda: dist.PrefixStore("p", dist.HashStore()),
+    }[request.param]()
+    yield made
+    if request.param in ("file", "tcp"):
+        made.close()
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_stores_do(store: dist.Store) -> None:
+    check_operations(store)
+
+
+def test_stores_with_different_prefixes_do_not_meet() -> None:
+    base = dist.HashStore()
+    one, two = dist.PrefixStore("one", base), dist.PrefixStore("two", dist.PrefixStore("deep", base))
+    one.set("k", "1")
+    two.set("k", "2")
+    assert (one.get("k"), two.get("k"), base.get("deep/two/k")) == (b"1", b"2", b"2")
+    assert (one.num_keys(), one.list_keys(), two.list_keys()) == (2, ["k"], ["k"])
+    assert one.underlying_store is base
+    two.set_timeout(2)
+    assert base.timeout == timedelta(seconds=2)
+    with pytest.raises(TypeError, match="needs a store"):
+        dist.PrefixStore("x", {})
+
+
+def test_the_base_class_holds_nothing() -> None:
+    with pytest.raises(NotImplementedError, match="use HashStore"):
+        dist.Store().set("a", "b")
 
 
 def test_one_thread_waits_while_another_sets() -> None:
-    store = dist.Store()
+    store = dist.HashStore()
     timer = threading.Timer(0.1, lambda: store.set("late", "x"))
     timer.start()
     assert store.get("late") == b"x"
@@ -129,23 +198,3 @@ def test_a_busy_port_is_an_error_that_names_it() -> None:
     with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}"):
         StoreServer("127.0.0.1", server.port)
     server.close()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_users_connection_to_the_payload_sockets_is_refused() -> None:
-    import zmq
-
-    address = f"ipc://@disttorch-test-{secrets.token_hex(8)}"
-    context = zmq.Context()
-    socket = context.socket(zmq.DEALER)
-    accept_only_this_user(socket)
-    socket.bind(address)
-    send = (
-        "import os, sys, zmq; os.setuid(int(sys.argv[2])); socket = zmq.Context().socket(zmq.DEALER);"
-        "socket.connect(sys.argv[1]); socket.send(b'x'); socket.close(300)"
-    )
-    for uid, arrives in ((65534, False), (0, True)):
-        subprocess.run([sys.executable, "-c", send, address, str(uid)], check=True, timeout=20)
-        assert bool(socket.poll(500)) is arrives
-    socket.close(0)
-    context.term()

@@ -10,10 +10,10 @@ import numpy as np
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import written
 from disttorch.core.device import device
-from disttorch.distributed import collectives, runtime
+from disttorch.distributed import collectives, object_collectives, runtime
 from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
 from disttorch.distributed.coalesced import Pack, broadcast_coalesced
-from disttorch.distributed.group_ranks import global_rank
+from disttorch.distributed.groups import get_global_rank
 from disttorch.optim.optimizer import Optimizer
 
 __all__ = ["ZeroRedundancyOptimizer"]
@@ -56,7 +56,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         self.process_group = runtime.default(process_group)
         self.world_size = runtime.get_world_size(self.process_group)
         self.rank = runtime.get_rank(self.process_group)
-        self.global_rank = global_rank(self.process_group, self.rank)
+        self.global_rank = get_global_rank(self.process_group, self.rank)
         self.parameters_as_bucket_view = parameters_as_bucket_view
         self._shards: list[list[Group]] = [[] for _ in range(self.world_size)]
         self._sizes = [0] * self.world_size
@@ -120,7 +120,7 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         for rank, shard in enumerate(self._shards):
             if self.parameters_as_bucket_view:
                 for bucket in self._buckets[rank]:
-                    collectives.broadcast(bucket, global_rank(self.process_group, rank), self.process_group)
+                    collectives.broadcast(bucket, get_global_rank(self.process_group, rank), self.process_group)
                 for param in _params(shard):
                     written(param)
             else:
@@ -161,7 +161,9 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
         self._all_state_dicts = []
         for rank in range(self.world_size):
             held = [self.optim.state_dict() if rank == self.rank else None]
-            collectives.broadcast_object_list(held, global_rank(self.process_group, rank), self.process_group)
+            object_collectives.broadcast_object_list(
+                held, get_global_rank(self.process_group, rank), self.process_group
+            )
             if self.rank == to:
                 state: Any = held[0]
                 self._all_state_dicts.append(state)
