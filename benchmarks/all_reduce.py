@@ -1,143 +1,117 @@
-"""All-reduce on one host: disttorch's three paths against PyTorch over Gloo, in alternating runs.
-
-    env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE \\
-        python benchmarks/all_reduce.py --ranks 2 4 --rounds 5
-
-Prints, per size, the median over the rounds of each round's median time, in milliseconds.
-`bucket` is a gradient bucket that lives in shared memory, `tensor` any float32 tensor, `messages`
-the same over ZeroMQ (DISTTORCH_SHM=0). Gloo is left out if torch is not installed. All start under
-disttorch-run, pinned to the same cores.
-"""
+"""All-reduce among the processes of one host: disttorch's ways beside Gloo, MPI and a plain copy."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
+from benchmarks.compare import KEYS, format_times, lines_of, summarise
+from benchmarks.ranks import mpiexec, run_ranks
 
-SIZES = (1 << 10, 1 << 16, 1 << 20, 25_000_000, 105_000_000)
-SYSTEMS = ("bucket", "tensor", "messages", "gloo")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ranks", type=int, nargs="+", default=[2])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="bytes")
-    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
-    parser.add_argument("--meeting", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.worker:
-        measure(options.worker, options.meeting, options.sizes)
-        return
-    for ranks in options.ranks:
-        show(ranks, options.sizes, compare(ranks, options.rounds, options.sizes))
+SIZES = (1 << 10, 1 << 16, 1 << 20, 25_000_000, 100_000_000)
+OURS = ("bucket", "tensor", "messages")
+LIMIT = "copy"
+SYSTEMS = (LIMIT, *OURS, "gloo", "mpi")
+MISSING = {
+    "gloo": "PyTorch is not installed, so Gloo is left out.",
+    "mpi": "mpi4py and the mpich wheel are not both installed, so MPI is left out.",
+}
+RATIOS = (("gloo", "bucket"), ("gloo", "tensor"), ("mpi", "bucket"), ("mpi", "tensor"))
 
 
-def compare(ranks: int, rounds: int, sizes: list[int]) -> dict[str, list[float]]:
-    """Return each system's milliseconds per size, the systems taking turns."""
-    systems = [s for s in SYSTEMS if s != "gloo" or importlib.util.find_spec("torch")]
-    taken: dict[str, list[list[float]]] = {system: [] for system in systems}
-    for _ in range(rounds):
+class Plan(NamedTuple):
+    """What to measure and how."""
+
+    ranks: list[int]  # how many processes, one table for each
+    sizes: list[int]  # bytes
+    rounds: int  # processes per rank and system
+    op: str  # "sum" or "avg"
+    systems: list[str]  # of SYSTEMS
+
+
+def installed_systems(wanted: list[str]) -> list[str]:
+    """Return the systems of `wanted` that can be timed here, and the copy that is the limit for all, in order."""
+    found = {"gloo": importlib.util.find_spec("torch") is not None, "mpi": mpiexec() is not None}
+    return [system for system in SYSTEMS if system == LIMIT or (system in wanted and found.get(system, True))]
+
+
+def run(plan: Plan) -> dict[str, Any]:
+    """Time every system, in turn, for each number of ranks, and return the summary.
+
+    It holds the plan, the versions and, for each number of ranks and each size, every system's median of the rounds'
+    medians, the minimum of all readings and the spread of the medians; times are in µs.
+
+    Raises:
+        WorkerError: a benchmark process failed.
+    """
+    systems = installed_systems(plan.systems)
+    summary: dict[str, Any] = {**plan._asdict(), "systems": systems, "versions": {}, "cases": {}}
+    with tempfile.TemporaryDirectory() as bytecode:
+        for ranks in plan.ranks:
+            answers: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
+            for number in range(plan.rounds):
+                for system in systems if number % 2 == 0 else reversed(systems):
+                    print(f"round {number + 1}/{plan.rounds}, {ranks} ranks: {system}", file=sys.stderr, flush=True)
+                    answers[system].append(run_system(system, ranks, plan, bytecode))
+            summary["versions"] = {system: answers[system][0]["version"] for system in systems}
+            summary["cases"][str(ranks)] = {
+                str(size): {
+                    system: summarise([answer["cases"][str(size)] for answer in answers[system]]) for system in systems
+                }
+                for size in plan.sizes
+            }
+    return summary
+
+
+def run_system(system: str, ranks: int, plan: Plan, bytecode: str) -> dict[str, Any]:
+    """Time one system in processes of its own."""
+    arguments = ["--system", system, "--op", plan.op, "--sizes", *map(str, plan.sizes)]
+    shared = "0" if system == "messages" else "1"
+    return run_ranks(
+        "benchmarks.all_reduce_worker",
+        arguments,
+        ranks,
+        f"all_reduce, {system},",
+        bytecode,
+        mpi=system == "mpi",
+        DISTTORCH_SHM=shared,
+    )
+
+
+def format_tables(summary: dict[str, Any]) -> str:
+    """Return the summary as text: a Markdown table for each number of ranks, and what was left out."""
+    parts = [
+        f"all_reduce: {summary['op']} of float32, {summary['rounds']} round(s): median (minimum), share of the limit",
+        f"Versions: {', '.join(dict.fromkeys(summary['versions'].values()))}.",
+    ]
+    cores = len(os.sched_getaffinity(0))
+    for ranks, cases in summary["cases"].items():
+        shared = ", not pinned" if int(ranks) > cores else ""
+        parts += [f"{ranks} ranks on {cores} cores{shared}:", format_table(summary["systems"], cases)]
+    parts += [sentence for system, sentence in MISSING.items() if not installed_systems([system])[1:]]
+    return "\n\n".join(parts)
+
+
+def format_table(systems: list[str], cases: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return one number of ranks' times, the shares of the limit and the ratios as a Markdown table."""
+    ratios = [(slower, faster) for slower, faster in RATIOS if slower in systems and faster in systems]
+    header = ["bytes", *systems, *(f"{slower} / {faster}" for slower, faster in ratios)]
+    rows = [header, ["---:"] * len(header)]
+    for size, times in cases.items():
+        row = [f"{int(size):,}"]
         for system in systems:
-            taken[system].append(run(system, ranks, sizes))
-    return {system: [statistics.median(column) for column in zip(*rows, strict=True)] for system, rows in taken.items()}
+            share = f", {share_of_limit(times, system):.0%}" if system in OURS else ""
+            row.append(format_times(times[system], spread=False) + share)
+        for slower, faster in ratios:
+            ratio, of_minima = (times[slower][key] / times[faster][key] for key in KEYS)
+            row.append(f"{ratio:.2f} ({of_minima:.2f})")
+        rows.append(row)
+    return lines_of(rows)
 
 
-def run(system: str, ranks: int, sizes: list[int]) -> list[float]:
-    """Run one system once; return its median milliseconds per size, as rank 0 sees them."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "disttorch_run", "--nproc-per-node", str(ranks)]
-        command += ["--oversubscribe", __file__, "--worker", system, "--sizes", *map(str, sizes)]
-        command += ["--meeting", str(Path(folder) / "meeting")]
-        environment = {**os.environ, "DISTTORCH_SHM": "0" if system == "messages" else "1"}
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    line = next(line for line in done.stdout.splitlines() if line.startswith("["))
-    result: list[float] = json.loads(line)
-    return result
-
-
-def measure(system: str, meeting: str, sizes: list[int]) -> None:
-    """Be a rank: time `system` and print the medians from rank 0."""
-    prepare = prepare_gloo(meeting) if system == "gloo" else prepare_disttorch(system)
-    medians = []
-    for size in sizes:
-        step = prepare(size)
-        for _ in range(3):
-            step()
-        times = []
-        for _ in range(200 if size < 1 << 20 else 30 if size < 1 << 26 else 10):
-            start = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - start)
-        medians.append(statistics.median(times) * 1e3)
-    if os.environ["RANK"] == "0":
-        print(json.dumps(medians))
-    importlib.import_module(("torch" if system == "gloo" else "disttorch") + ".distributed").destroy_process_group()
-
-
-def prepare_disttorch(system: str) -> Callable[[int], Callable[[], object]]:
-    import disttorch.distributed as dist
-
-    dist.init_process_group()
-
-    def bucket(size: int) -> Callable[[], object]:
-        count = size // 4
-        reducer = dist.Reducer(["w"], [np.zeros(count, np.float32)], first_bucket_bytes=size)
-        view = reducer.view(0)
-        view[:] = 1
-
-        def step() -> None:
-            reducer.mark_ready(0, view)
-            reducer.finalize()
-
-        return step
-
-    def tensor(size: int) -> Callable[[], object]:
-        array = np.ones(size // 4, np.float32)
-        return lambda: dist.all_reduce(array, dist.ReduceOp.AVG)
-
-    return bucket if system == "bucket" else tensor
-
-
-def prepare_gloo(meeting: str) -> Callable[[int], Callable[[], object]]:
-    import torch
-    import torch.distributed as dist
-
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
-
-    def tensor(length: int) -> Callable[[], object]:
-        array = torch.ones(length // 4)
-
-        def step() -> None:
-            dist.all_reduce(array)
-            array.div_(size)
-
-        return step
-
-    return tensor
-
-
-def show(ranks: int, sizes: list[int], columns: dict[str, list[float]]) -> None:
-    print(f"{ranks} ranks, {len(os.sched_getaffinity(0))} cores, ms")
-    print("| bytes | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
-    for i, size in enumerate(sizes):
-        row = " | ".join(f"{column[i]:.3g}" for column in columns.values())
-        print(f"| {size:,} | {row} |")
-
-
-if __name__ == "__main__":
-    main()
+def share_of_limit(times: dict[str, dict[str, float]], system: str) -> float:
+    """Return how much of the copy's speed `system` reaches, from the medians: 1 is all of it."""
+    return times[LIMIT]["median"] / times[system]["median"]

@@ -18,6 +18,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 # would have every import compile its modules anew. Neither side gets them.
 CLEARED_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
 KEYS = ("median", "min")
+LIMIT_SECONDS = 1800
 
 
 class Plan(NamedTuple):
@@ -78,16 +79,29 @@ def run_worker(library: str, plan: Plan, variables: dict[str, str]) -> dict[str,
 
 def run_python(command: list[str], library: str, variables: dict[str, str]) -> str:
     """Run Python with these arguments and return what it printed."""
-    result = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command([sys.executable, *command], library, variables)
+
+
+def run_command(command: list[str], what: str, variables: dict[str, str]) -> str:
+    """Run a command from the root of the repository and return what it printed.
+
+    Raises:
+        WorkerError: it failed, or took longer than `LIMIT_SECONDS`.
+    """
+    try:
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise WorkerError(f"the benchmark of {what} had not ended after {LIMIT_SECONDS} s") from error
     if result.returncode != 0:
-        raise WorkerError(f"the benchmark of {library} failed:\n{result.stderr.strip()}")
+        raise WorkerError(f"the benchmark of {what} failed:\n{result.stderr.strip()}")
     return result.stdout
 
 
@@ -129,14 +143,19 @@ def format_table(summary: dict[str, Any]) -> str:
             ratio, of_minima = (times["torch"][key] / times["disttorch"][key] for key in KEYS)
             row.append(f"{ratio:.2f} ({of_minima:.2f})")
         rows.append(row)
+    return lines_of(rows)
+
+
+def lines_of(rows: list[list[str]]) -> str:
+    """Return rows of cells as the lines of a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def format_times(times: dict[str, float]) -> str:
+def format_times(times: dict[str, float], spread: bool = True) -> str:
     """Return `median unit (min, spread in per cent)` in a unit that suits the median."""
     unit, scale = ("ms", 1e-3) if times["median"] >= 1000 else ("µs", 1.0)
     median, minimum = (three_digits(scale * times[key]) for key in KEYS)
-    return f"{median} {unit} ({minimum}, {times['spread']:.0%})"
+    return f"{median} {unit} ({minimum}, {times['spread']:.0%})" if spread else f"{median} {unit} ({minimum})"
 
 
 def three_digits(value: float) -> str:

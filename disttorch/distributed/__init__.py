@@ -1,13 +1,13 @@
 """Data-parallel training: process groups, collectives, the gradient reducer. See docs/distributed.md."""
 
 from disttorch.distributed.collectives import (
-    ReduceOp,
-    all_gather,
-    all_gather_object,
     all_reduce,
     barrier,
     broadcast,
-    broadcast_object_list,
+    monitored_barrier,
+    reduce,
+    reduce_scatter,
+    reduce_scatter_tensor,
 )
 from disttorch.distributed.errors import (
     CollectiveMismatch,
@@ -20,7 +20,44 @@ from disttorch.distributed.errors import (
     QueueEmptyError,
     StoreTimeout,
 )
-from disttorch.distributed.process_group import ProcessGroup, Work
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
+from disttorch.distributed.groups import (
+    GroupMember,
+    get_global_rank,
+    get_group_rank,
+    get_pg_count,
+    get_process_group_ranks,
+    group,
+    new_group,
+    new_subgroups,
+    new_subgroups_by_enumeration,
+)
+from disttorch.distributed.object_collectives import (
+    all_gather_object,
+    broadcast_object_list,
+    gather_object,
+    scatter_object_list,
+)
+from disttorch.distributed.point_to_point import (
+    P2POp,
+    batch_isend_irecv,
+    irecv,
+    isend,
+    recv,
+    recv_object_list,
+    send,
+    send_object_list,
+)
+from disttorch.distributed.process_group import ProcessGroup
+from disttorch.distributed.redistribution import (
+    all_gather,
+    all_gather_into_tensor,
+    all_to_all,
+    all_to_all_single,
+    gather,
+    scatter,
+)
+from disttorch.distributed.reduce_op import ReduceOp, reduce_op
 from disttorch.distributed.reducer import Reducer
 from disttorch.distributed.rendezvous import register_rendezvous_handler, rendezvous
 from disttorch.distributed.runtime import (
@@ -29,7 +66,6 @@ from disttorch.distributed.runtime import (
     get_backend,
     get_rank,
     get_world_size,
-    group,
     init_process_group,
     is_available,
     is_gloo_available,
@@ -42,15 +78,20 @@ from disttorch.distributed.runtime import (
 from disttorch.distributed.store import HashStore, PrefixStore, Store
 from disttorch.distributed.store_client import TCPStore
 from disttorch.distributed.store_file import FileStore
+from disttorch.distributed.work import Work
 
 __all__ = [
+    "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
     "DistNetworkError",
     "DistStoreError",
     "FileStore",
+    "GradBucket",
+    "GroupMember",
     "HashStore",
+    "P2POp",
     "PeerFailed",
     "PrefixStore",
     "ProcessGroup",
@@ -63,18 +104,29 @@ __all__ = [
     "TCPStore",
     "Work",
     "all_gather",
+    "all_gather_into_tensor",
     "all_gather_object",
     "all_reduce",
+    "all_to_all",
+    "all_to_all_single",
     "barrier",
+    "batch_isend_irecv",
     "broadcast",
     "broadcast_object_list",
     "default_store",
     "destroy_process_group",
+    "gather",
+    "gather_object",
     "get_backend",
+    "get_global_rank",
+    "get_group_rank",
+    "get_pg_count",
+    "get_process_group_ranks",
     "get_rank",
     "get_world_size",
     "group",
     "init_process_group",
+    "irecv",
     "is_available",
     "is_gloo_available",
     "is_initialized",
@@ -82,21 +134,21 @@ __all__ = [
     "is_mpi_available",
     "is_nccl_available",
     "is_torchelastic_launched",
+    "isend",
+    "monitored_barrier",
+    "new_group",
+    "new_subgroups",
+    "new_subgroups_by_enumeration",
+    "recv",
+    "recv_object_list",
+    "reduce",
+    "reduce_op",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
     "register_rendezvous_handler",
     "rendezvous",
+    "scatter",
+    "scatter_object_list",
+    "send",
+    "send_object_list",
 ]
-
-_NOT_YET = (
-    "all_gather_into_tensor", "all_to_all", "all_to_all_single", "gather", "irecv", "isend",
-    "monitored_barrier", "new_group", "recv", "reduce", "reduce_scatter", "reduce_scatter_tensor",
-    "scatter", "send",
-)  # fmt: skip
-
-
-def __getattr__(name: str) -> object:
-    if name in _NOT_YET:
-        raise AttributeError(
-            f"disttorch.distributed.{name} is not supported yet; there are all_reduce, broadcast, "
-            "all_gather, barrier, all_gather_object and broadcast_object_list"
-        )
-    raise AttributeError(f"module 'disttorch.distributed' has no attribute '{name}'")

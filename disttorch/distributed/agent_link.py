@@ -13,16 +13,18 @@ import select
 import signal
 import socket
 import threading
+import time
 from array import array
 from typing import Any
 
-from disttorch.distributed import wire
+from disttorch.distributed import progress, wire
 from disttorch.distributed.errors import DistError, PeerFailed, ProtocolError
 
 FD_VARIABLE = "DISTTORCH_AGENT_FD"
 # Delivered to the main thread to make it raise PeerFailed wherever it is.
 PEER_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 4
 _REPLY_SECONDS = 60.0
+_PROGRESS_SECONDS = 1.0
 
 _link: AgentLink | None = None
 
@@ -84,6 +86,7 @@ class AgentLink:
         self._news = threading.Condition()
         self._raise_in_main = False
         self._main_knows = False
+        self._told = progress.Progress()
         self.failure: DistError | None = None
         self.left: set[int] = set()
         self.welcome = self._receive()[0]
@@ -108,9 +111,18 @@ class AgentLink:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.send(wire.encode(kind, **fields))
 
-    def segment(self, key: str, size: int) -> int:
-        """Return a descriptor of the segment `key` of `size` bytes, the same one for every rank that asks."""
-        self.send("segment_request", key=key, size=size)
+    def report_progress(self) -> None:
+        """Tell the agent how far this rank is, if that has changed; never wait for an agent that does not listen."""
+        now = progress.read()
+        if now == self._told:
+            return
+        with contextlib.suppress(OSError):
+            self._socket.send(wire.encode("progress", **now._asdict()), socket.MSG_DONTWAIT)
+            self._told = now
+
+    def segment(self, key: str, size: int, users: int) -> int:
+        """Return a descriptor of the segment `key` of `size` bytes, the same one for all `users` ranks that ask."""
+        self.send("segment_request", key=key, size=size, users=users)
         with self._news:
             if not self._news.wait_for(lambda: key in self._segments or self.failure, _REPLY_SECONDS):
                 raise DistError(f"the agent did not answer a request for {size} bytes of shared memory")
@@ -133,24 +145,36 @@ class AgentLink:
 
     def _receive(self) -> tuple[dict[str, Any], int]:
         data, fds, flags, _ = socket.recv_fds(self._socket, wire.MAX_MESSAGE + 1, 1)
-        for fd in fds[1:]:
-            os.close(fd)
-        if not data:
-            raise ConnectionResetError("the agent is gone")
-        if flags & socket.MSG_TRUNC:
-            raise ProtocolError("the agent sent a message that is too long")
-        return wire.decode(data), fds[0] if fds else -1
+        wanted = False
+        try:
+            if not data:
+                raise ConnectionResetError("the agent is gone")
+            if flags & socket.MSG_TRUNC:
+                raise ProtocolError("the agent sent a message that is too long")
+            message = wire.decode(data)
+            wanted = message["type"] == "segment" and message["key"] not in self._segments
+            return message, fds[0] if fds and wanted else -1
+        finally:
+            for fd in fds[wanted:]:
+                os.close(fd)
 
     def _monitor(self) -> None:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         poller.register(self._stop, select.POLLIN)
+        next_report = time.monotonic() + _PROGRESS_SECONDS
         while True:
-            if any(fd == self._stop for fd, _ in poller.poll()):
+            ready = poller.poll(max(0.0, next_report - time.monotonic()) * 1000)
+            if any(fd == self._stop for fd, _ in ready):
                 return
+            if time.monotonic() >= next_report:
+                self.report_progress()
+                next_report = time.monotonic() + _PROGRESS_SECONDS
+            if not ready:
+                continue
             try:
                 message, fd = self._receive()
-            except OSError:
+            except (OSError, ProtocolError):
                 self._agent_died()
                 return
             self._handle(message, fd)

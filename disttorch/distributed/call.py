@@ -44,14 +44,14 @@ class Call:
     length: int = 0
     site: tuple[str, int] = field(default_factory=call_site)
 
-    def header(self, epoch: int, sequence: int) -> bytes:
+    def header(self, epoch: int, sequence: int, group: int = 0) -> bytes:
         """Return the 64 bytes that are equal on every rank if the ranks agree."""
         return Header(
             op=OPS.index(self.op),
             dtype=DTYPES.index(self.dtype),
             reduce_op=REDUCE_OPS.index(self.reduce_op),
             epoch=epoch,
-            group=0,
+            group=group,
             sequence=sequence,
             bucket=self.bucket,
             chunk=0,
@@ -73,5 +73,7 @@ class Call:
         if self.op == "bucket":
             shown = ", ".join(self.names[:3]) + (", ..." if len(self.names) > 3 else "")
             parts.append(f"gradients of {shown}")
+        elif self.op in ("all_gather", "broadcast", "gather", "scatter") and self.names:
+            parts.append(", ".join(self.names))
         file, line = self.site
         return f"{self.op}({', '.join(parts)}), collective number {sequence}, called at {file}:{line}"

@@ -1,189 +1,199 @@
-"""The collectives of `torch.distributed` on tensors and NumPy arrays."""
+"""The collectives of `torch.distributed` on tensors and NumPy arrays.
+
+`group=None` is the group of all ranks. With `async_op=True` a collective returns a Work at once and runs in the background;
+otherwise it returns None when it is done. Tensors may have any layout; those on a GPU pass through this host's memory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 
-from disttorch.distributed import algorithms
+from disttorch.distributed import steps
 from disttorch.distributed.call import Call
-from disttorch.distributed.headers import DTYPES
-from disttorch.distributed.process_group import Work
-from disttorch.distributed.reduction import check_reducible
-from disttorch.distributed.runtime import default
+from disttorch.distributed.errors import DistError
+from disttorch.distributed.groups import get_group_rank, member_of
+from disttorch.distributed.process_group import ProcessGroup
+from disttorch.distributed.reduce_op import ReduceOp, checked
+from disttorch.distributed.store import seconds
+from disttorch.distributed.tensors import Operand, check_alike
 from disttorch.distributed.transport import Transport
-
-
-class ReduceOp(Enum):
-    """How `all_reduce` combines the ranks' values."""
-
-    SUM = "SUM"
-    AVG = "AVG"
-    PRODUCT = "PRODUCT"
-    MIN = "MIN"
-    MAX = "MAX"
+from disttorch.distributed.work import Work
 
 
 def all_reduce(tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Work | None:
     """Combine `tensor` (any shape and dtype, the same on every rank) over all ranks, in place.
 
     The order of the sum is a fixed binary tree over the ranks, so every rank gets the same bits;
-    float16 and bfloat16 are summed in float32 and rounded once. AVG divides the sum once. Returns
-    a Work if `async_op`. Raises TypeError for AVG of integers and MIN or MAX of complex numbers.
+    float16 and bfloat16 are summed in float32 and rounded once. AVG divides the sum once. Raises TypeError where `op` is
+    not defined: AVG of integers, MIN or MAX of complex numbers, BAND, BOR and BXOR of others than integers.
     """
-    if not isinstance(op, ReduceOp):
-        raise TypeError(f"all_reduce: op must be a ReduceOp, got {op!r}")
-    array = array_of(tensor, "all_reduce")
-    check_reducible(op.value, array.dtype)
-    call = Call("all_reduce", array.dtype.name, array.shape, op.value, length=array.nbytes)
+    member = member_of(group, "all_reduce")
+    if member is None:
+        return None
+    operand = Operand(tensor, "all_reduce")
+    name = checked(op, operand.dtype, "all_reduce")
 
     def body(transport: Transport) -> None:
-        flat = _flat(array)
-        algorithms.all_reduce(transport, flat, op.value)
-        _put_back(array, flat)
-        _changed(tensor)
+        flat = operand.flat()
+        steps.all_reduce(transport, flat, name)
+        operand.put(flat)
 
-    return default(group).collective(call, body, async_op)
+    call = Call("all_reduce", operand.dtype.name, operand.shape, name, length=operand.nbytes)
+    return member.collective(call, body, async_op, [tensor])
 
 
-def broadcast(tensor: Any, src: int = 0, group: Any = None, async_op: bool = False) -> Work | None:
-    """Copy rank `src`'s `tensor` to every rank's, which has the same shape and dtype. Returns a Work if `async_op`."""
-    array = array_of(tensor, "broadcast")
-    root = _check_rank(src, default(group).size, "broadcast: src")
-    call = Call("broadcast", array.dtype.name, array.shape, root=root, length=array.nbytes)
+def reduce(
+    tensor: Any,
+    dst: int | None = None,
+    op: ReduceOp = ReduceOp.SUM,
+    group: Any = None,
+    async_op: bool = False,
+    group_dst: int | None = None,
+) -> Work | None:
+    """Combine `tensor` over all ranks into rank `dst`'s; the others' stay as they are. See `all_reduce`."""
+    member = member_of(group, "reduce")
+    if member is None:
+        return None
+    operand = Operand(tensor, "reduce")
+    name = checked(op, operand.dtype, "reduce")
+    root = root_of(member, dst, group_dst, "reduce: dst")
 
     def body(transport: Transport) -> None:
-        flat = _flat(array)
-        algorithms.broadcast(transport, flat.view(np.uint8), root)
+        flat = operand.flat()
+        steps.reduce(transport, flat, name, root)
+        if transport.rank == root:
+            operand.put(flat)
+
+    call = Call("reduce", operand.dtype.name, operand.shape, name, root, length=operand.nbytes)
+    return member.collective(call, body, async_op, [tensor])
+
+
+def broadcast(
+    tensor: Any, src: int | None = None, group: Any = None, async_op: bool = False, group_src: int | None = None
+) -> Work | None:
+    """Copy rank `src`'s `tensor` (default 0) to every rank's, which has the same shape and dtype."""
+    member = member_of(group, "broadcast")
+    if member is None:
+        return None
+    operand = Operand(tensor, "broadcast")
+    root = root_of(member, src, group_src, "broadcast: src")
+
+    def body(transport: Transport) -> None:
+        flat = operand.bytes()
+        steps.broadcast(transport, flat, root)
         if transport.rank != root:
-            _put_back(array, flat)
-            _changed(tensor)
+            operand.put(flat)
 
-    return default(group).collective(call, body, async_op)
+    call = Call("broadcast", operand.dtype.name, operand.shape, root=root, length=operand.nbytes)
+    return member.collective(call, body, async_op, [tensor])
 
 
-def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async_op: bool = False) -> Work | None:
-    """Put rank r's `tensor` into `tensor_list[r]` on every rank; all have one shape and dtype."""
-    array = array_of(tensor, "all_gather")
-    targets = [array_of(target, "all_gather") for target in tensor_list]
-    size = default(group).size
-    if len(targets) != size:
-        raise ValueError(f"all_gather: tensor_list needs one tensor per rank ({size}), got {len(targets)}")
-    for r, target in enumerate(targets):
-        if (target.shape, target.dtype) != (array.shape, array.dtype):
-            raise ValueError(
-                f"all_gather: tensor_list[{r}] is {target.dtype.name}{list(target.shape)}, "
-                f"the tensor is {array.dtype.name}{list(array.shape)}; they must be alike"
-            )
-    call = Call("all_gather", array.dtype.name, array.shape, length=array.nbytes)
+def reduce_scatter(
+    output: Any, input_list: Sequence[Any], op: ReduceOp = ReduceOp.SUM, group: Any = None, async_op: bool = False
+) -> Work | None:
+    """Combine `input_list[r]` of all ranks into rank r's `output`; all have one shape and dtype. See `all_reduce`."""
+    member = member_of(group, "reduce_scatter")
+    if member is None:
+        return None
+    target = Operand(output, "reduce_scatter")
+    sources = [Operand(tensor, "reduce_scatter") for tensor in input_list]
+    check_count("reduce_scatter: input_list", len(sources), member)
+    check_alike("reduce_scatter", "input_list", sources, target, "the output")
+    return _reduce_scatter(member, target, lambda: [source.flat() for source in sources], op, async_op)
+
+
+def reduce_scatter_tensor(
+    output: Any, input: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, async_op: bool = False
+) -> Work | None:
+    """Combine `input` of all ranks and give rank r its r-th part, as long as `output`.
+
+    input: the parts one after another along the first dimension, or stacked along a new one.
+    """
+    member = member_of(group, "reduce_scatter_tensor")
+    if member is None:
+        return None
+    target, source = Operand(output, "reduce_scatter_tensor"), Operand(input, "reduce_scatter_tensor")
+    check_parts("reduce_scatter_tensor: input", source, target, member)
+    return _reduce_scatter(member, target, lambda: np.split(source.flat(), member.size()), op, async_op)
+
+
+def _reduce_scatter(member: ProcessGroup, target: Operand, parts: Any, op: ReduceOp, async_op: bool) -> Work | None:
+    name = checked(op, target.dtype, "reduce_scatter")
 
     def body(transport: Transport) -> None:
-        flats = [_flat(target) for target in targets]
-        algorithms.all_gather(transport, [flat.view(np.uint8) for flat in flats], _flat(array).view(np.uint8))
-        for target, flat, holder in zip(targets, flats, tensor_list, strict=True):
-            _put_back(target, flat)
-            _changed(holder)
+        flat = target.flat()
+        steps.reduce_scatter(transport, flat, parts(), name)
+        target.put(flat)
 
-    return default(group).collective(call, body, async_op)
+    call = Call("reduce_scatter", target.dtype.name, target.shape, name, length=target.nbytes)
+    return member.collective(call, body, async_op, [target.holder])
 
 
 def barrier(
-    group: Any = None,
-    async_op: bool = False,
-    device_ids: Any = None,
+    group: Any = None, async_op: bool = False, device_ids: Any = None, timeout: float | timedelta | None = None
 ) -> Work | None:
-    """Return when every rank has called this."""
-    return default(group).collective(Call("barrier"), algorithms.barrier, async_op)
+    """Return when every rank has called this; `timeout` (seconds or a timedelta) instead of the group's."""
+    member = member_of(group, "barrier")
+    if member is None:
+        return None
+    limit = None if timeout is None else seconds(timeout)
+    return member.collective(Call("barrier"), steps.barrier, async_op, timeout=limit)
 
 
-def all_gather_object(object_list: list[Any], obj: Any, group: Any = None) -> None:
-    """Put rank r's `obj` into `object_list[r]` on every rank.
-
-    Objects travel as msgpack, never as pickles: None, numbers, str, bytes, list, tuple, set, dict,
-    arrays and tensors, nested in any way; TypeError for others.
-    """
-    from disttorch.distributed import objects
-
-    size = default(group).size
-    if len(object_list) != size:
-        raise ValueError(f"all_gather_object: object_list needs one place per rank ({size}), got {len(object_list)}")
-    own = np.frombuffer(objects.dumps(obj), np.uint8)
-    gathered: list[np.ndarray] = []
-
-    def body(transport: Transport) -> None:
-        lengths = _gather_lengths(transport, own.size)
-        gathered.extend(np.empty(length, np.uint8) for length in lengths)
-        algorithms.all_gather(transport, gathered, own)
-
-    default(group).collective(Call("all_gather", names=("objects",)), body)
-    object_list[:] = [objects.loads(data.data) for data in gathered]
-
-
-def broadcast_object_list(
-    object_list: list[Any],
-    src: int = 0,
-    group: Any = None,
-    device: Any = None,
+def monitored_barrier(
+    group: Any = None, timeout: float | timedelta | None = None, wait_all_ranks: bool = False
 ) -> None:
-    """Replace the objects of `object_list` by rank `src`'s; the lists are equally long. See `all_gather_object`."""
-    from disttorch.distributed import objects
+    """Return when every rank has called this; when `timeout` passes, CollectiveTimeout names those that have not.
 
-    own_group = default(group)
-    root = _check_rank(src, own_group.size, "broadcast_object_list: src")
-    sent = objects.dumps(list(object_list)) if own_group.rank == root else b""
-    received: list[np.ndarray] = []
-
-    def body(transport: Transport) -> None:
-        length = _gather_lengths(transport, len(sent))[root]
-        buffer = np.frombuffer(sent, np.uint8) if sent else np.empty(length, np.uint8)
-        algorithms.broadcast(transport, buffer, root)
-        received.append(buffer)
-
-    call = Call("broadcast", shape=(len(object_list),), root=root, names=("objects",))
-    own_group.collective(call, body)
-    if own_group.rank != root:
-        object_list[:] = objects.loads(received[0].data)
+    Every barrier here names the missing ranks, all of them, so `wait_all_ranks` makes no difference.
+    """
+    barrier(group, timeout=timeout)
 
 
-def array_of(tensor: Any, name: str) -> np.ndarray:
-    """Return the NumPy array of a tensor or array; TypeError for what cannot be sent."""
-    array = tensor if isinstance(tensor, np.ndarray) else getattr(tensor, "_a", None)
-    if array is None:
-        raise TypeError(f"{name}: expected a tensor, got {type(tensor).__name__}")
-    if not isinstance(array, np.ndarray):
-        raise NotImplementedError(f"{name}: tensors on a GPU are not supported yet; pass tensor.cpu()")
-    if array.dtype.name not in DTYPES:
-        raise TypeError(f"{name}: tensors of {array.dtype.name} cannot be sent to other ranks")
-    return array
+def root_of(member: ProcessGroup, rank: int | None, group_rank: int | None, what: str) -> int:
+    """Return the number in the group of a rank that is given as the world's or the group's, by default 0."""
+    if rank is not None and group_rank is not None:
+        raise ValueError(f"{what}: give the rank in the world or the rank in the group, not both")
+    size = member.size()
+    if rank is None:
+        found = group_rank or 0
+        if not 0 <= found < size:
+            raise ValueError(f"{what} must be a rank of the group from 0 to {size - 1}, got {found}")
+        return int(found)
+    if member.members.number == 0:
+        if not 0 <= rank < size:
+            raise ValueError(f"{what} must be a rank from 0 to {size - 1}, got {rank}")
+        return int(rank)
+    return get_group_rank(member, int(rank))
 
 
-def _gather_lengths(transport: Transport, length: int) -> list[int]:
-    lengths = [np.zeros(8, np.uint8) for _ in range(transport.size)]
-    algorithms.all_gather(transport, lengths, np.frombuffer(length.to_bytes(8, "little"), np.uint8))
-    return [int.from_bytes(data.tobytes(), "little") for data in lengths]
+def check_count(what: str, count: int, member: ProcessGroup) -> None:
+    """Raise ValueError unless a list has one entry per rank."""
+    if count != member.size():
+        raise ValueError(f"{what} needs one tensor per rank ({member.size()}), got {count}")
 
 
-def _check_rank(rank: int, size: int, what: str) -> int:
-    if not 0 <= rank < size:
-        raise ValueError(f"{what} must be a rank from 0 to {size - 1}, got {rank}")
-    return int(rank)
+def check_parts(what: str, whole: Operand, part: Operand, member: ProcessGroup) -> None:
+    """Raise ValueError unless `whole` holds one `part` for each rank."""
+    if whole.dtype != part.dtype or whole.array.size != part.array.size * member.size():
+        raise ValueError(f"{what} must be {member.size()} times as long as the other tensor, {part}, got {whole}")
 
 
-def _flat(array: np.ndarray) -> np.ndarray:
-    """Return the elements in order, 1-D: the array's own memory if contiguous, else a copy."""
-    return array.reshape(-1) if array.flags.c_contiguous else array.flatten()
+def check_all_to_all(matrix: np.ndarray, member: ProcessGroup) -> None:
+    """Raise DistError, on every rank alike, if two ranks disagree about what one gives the other.
 
-
-def _put_back(array: np.ndarray, flat: np.ndarray) -> None:
-    if not array.flags.c_contiguous:
-        array[...] = flat.reshape(array.shape)
-
-
-def _changed(tensor: Any) -> None:
-    """Count the in-place change, so that autograd notices if the old value was saved."""
-    counter = getattr(tensor, "_counter", None)
-    if counter is not None:
-        counter[0] += 1
+    matrix: int64 [ranks, 2, ranks], the bytes that each rank gives to and expects from each.
+    """
+    for giver in range(member.size()):
+        for taker in range(member.size()):
+            given, expected = int(matrix[giver, 0, taker]), int(matrix[taker, 1, giver])
+            if given != expected:
+                first, second = member.members.ranks[giver], member.members.ranks[taker]
+                raise DistError(
+                    f"all_to_all: rank {first} gives {given} bytes to rank {second}, which expects {expected}; "
+                    "the split sizes of the two must agree"
+                )

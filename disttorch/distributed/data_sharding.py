@@ -12,8 +12,8 @@ class GroupWorld:
     """The ranks of a process group, as `disttorch.utils.data.sharding` asks about them."""
 
     def __init__(self, group: ProcessGroup) -> None:
-        self.rank = group.rank
-        self.world_size = group.size
+        self.rank = group.rank()
+        self.world_size = group.size()
 
     def agree(self, value: int) -> int:
         """Return the value, an integer in [0, 2**63), that rank 0 passed; every rank calls."""

@@ -18,8 +18,11 @@ MAGIC = b"DTCH"
 VERSION = 1
 HEADER = struct.Struct("<4sBBBBIIQIIQQQI4x")
 
-OPS = ("all_reduce", "broadcast", "all_gather", "barrier", "bucket")
-REDUCE_OPS = ("none", "SUM", "AVG", "PRODUCT", "MIN", "MAX")
+OPS = (
+    "all_reduce", "broadcast", "all_gather", "barrier", "bucket", "reduce", "gather", "scatter",
+    "reduce_scatter", "all_to_all", "send",
+)  # fmt: skip
+REDUCE_OPS = ("none", "SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR")
 DTYPES = (
     "none", "bool", "uint8", "int8", "int16", "int32", "int64",
     "float16", "bfloat16", "float32", "float64", "complex64", "complex128",

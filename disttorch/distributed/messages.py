@@ -1,16 +1,17 @@
-"""The transport that carries payload in ZeroMQ messages, where there is no shared memory (`DISTTORCH_SHM=0`).
+"""The transport that carries payload in ZeroMQ messages: between hosts, and where there is no shared memory.
 
-Every pair of ranks has a DEALER-DEALER connection over a Unix socket in the abstract namespace, so
-there is no file to leave behind; the kernel tells the user at the other end, and another user's
-connection is refused. All sockets belong to the communication thread. A step sends one message to
-every peer, the 64-byte header and then the payload, and receives one from every peer.
+Every pair of ranks has a DEALER-DEALER connection, encrypted and authenticated with CURVE under a key that is derived
+from the run's secret: a peer that does not know it is refused in the handshake. On one host it is a Unix socket in
+the abstract namespace, so there is no file to leave behind, and the kernel refuses other users as well; between hosts
+it is TCP on a port that the kernel picks and the store tells. A step sends one message to every peer, the 64-byte
+header and then the payload, and receives one from every peer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,82 +22,97 @@ from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError, ProtocolError
 from disttorch.distributed.futex import SLICE_SECONDS
 from disttorch.distributed.headers import Header
+from disttorch.distributed.members import Members
+from disttorch.distributed.peer_addresses import PeerAddresses
 from disttorch.distributed.transport import Bucket, Transport
 
 CHUNK_BYTES = 1024 * 1024
 # libzmq copies shorter messages anyway, and its tracker calls them finished at once.
 ZERO_COPY_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
+_NOTHING = np.empty(0, np.uint8)
 
 
 class MessageTransport(Transport):
-    """Ranks connected by ZeroMQ; also the whole transport of a group of one, which has no peers."""
+    """Ranks connected by ZeroMQ.
 
-    inline = False
-    chunk = CHUNK_BYTES
+    addresses: how the ranks find each other and the keys; peers: the ranks to connect to (all others, unless this
+    is a part of another transport).
+    """
 
-    def __init__(self, link: AgentLink | None, rank: int, size: int, epoch: int) -> None:
-        super().__init__(link, rank, size, epoch)
-        self.inline = size == 1
+    chunk = cell = CHUNK_BYTES
+
+    def __init__(
+        self, link: AgentLink, members: Members, addresses: PeerAddresses, peers: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(link, members)
+        self.peers = self.peers if peers is None else list(peers)
+        self._finder = addresses
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
         self._poller = zmq.Poller()
-        self._buffers = [np.empty(0, np.uint8), np.empty(0, np.uint8)]
-        self._trackers: list[list[zmq.MessageTracker]] = [[], []]
+        self._sent: list[list[zmq.MessageTracker]] = [[], []]
+        self._header = Header(*[0] * 12)
         self._step = 0
-        self._header = Header.unpack(Header(*[0] * 12).pack())
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
 
-    def _publish(self, header: bytes, patient: bool) -> None:
-        if self._context is None and self.peers:
-            self._connect()
+    def publish(self, header: bytes, patient: bool) -> None:
+        """Keep the header, which goes before every payload; connect at the first one."""
+        self._connect()
         self._header = Header.unpack(header)
-        self._chunk = 0
+        self._step = 0
 
-    def _connect(self) -> None:
-        """Open the sockets, in the thread that will use them."""
-        assert self.link is not None
-        self._context = zmq.Context()
-        for peer in self.peers:
-            low, high = sorted((self.rank, peer))
-            address = f"ipc://@disttorch-{self.link.welcome['run']}-{self.epoch}-{low}-{high}"
-            socket = self._context.socket(zmq.DEALER)
-            socket.setsockopt(zmq.LINGER, 0)
-            socket.setsockopt(zmq.SNDHWM, 0)
-            socket.setsockopt(zmq.RCVHWM, 0)
-            socket.setsockopt(zmq.RECONNECT_IVL, 10)
-            socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + wire.MAX_MESSAGE)
-            if self.rank == low:
-                accept_only_this_user(socket)
-                socket.bind(address)
+    def share(self, part: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Send `part` to every peer and receive theirs."""
+        self.send(dict.fromkeys(self.peers, part))
+        return self.receive(part, sizes)
+
+    def exchange(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        """Send each peer its part and receive theirs."""
+        self.send({peer: parts[peer] for peer in self.peers})
+        return self.receive(parts[self.rank], sizes)
+
+    def send(self, gives: dict[int, np.ndarray]) -> None:
+        """Do the first half of a step: send `gives[peer]` to every peer."""
+        trackers = self._sent[self._step & 1]
+        while trackers:  # of the last step but one
+            self._wait_for(trackers[-1])
+            trackers.pop()
+        for peer, payload in gives.items():
+            header = self._header._replace(chunk=self._step, length=payload.size).pack()
+            socket = self._sockets[peer]
+            self._send_first(peer, header, zmq.SNDMORE)
+            if payload.size >= ZERO_COPY_BYTES:
+                trackers.append(socket.send(payload.data, copy=False, track=True))
             else:
-                socket.connect(address)
-            self._sockets[peer] = socket
-            self._poller.register(socket, zmq.POLLIN)
+                socket.send(payload.tobytes())
 
-    def outbox(self, nbytes: int) -> np.ndarray:
-        parity = self._step & 1
-        for tracker in self._trackers[parity]:
-            tracker.wait()
-        self._trackers[parity].clear()
-        if self._buffers[parity].size < nbytes:
-            self._buffers[parity] = np.empty(nbytes, np.uint8)
-        return self._buffers[parity][:nbytes]
+    def receive(self, own: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Do the second half of a step: return what every peer has sent, `own` in the place of this rank."""
+        rows = [_NOTHING] * self.size
+        rows[self.rank] = own
+        waiting = set(self.peers)
+        while waiting:
+            for peer in self._poll(waiting):
+                rows[peer] = self._receive(peer, sizes[peer])
+                waiting.discard(peer)
+        self._step += 1
+        return rows
 
-    def exchange(self, sizes: Sequence[int]) -> list[np.ndarray]:
-        mine = self._buffers[self._step & 1][: sizes[self.rank]]
-        return self._swap(dict.fromkeys(self.peers, mine), mine, sizes)
+    def end(self) -> None:
+        """Wait until what was sent without copying has left this process's memory."""
+        for trackers in self._sent:
+            while trackers:
+                self._wait_for(trackers[-1])
+                trackers.pop()
 
-    def scatter(self, bounds: Sequence[int]) -> list[np.ndarray]:
-        buffer = self._buffers[self._step & 1]
-        parts = [buffer[bounds[r] : bounds[r + 1]] for r in range(self.size)]
-        mine = parts[self.rank]
-        return self._swap({peer: parts[peer] for peer in self.peers}, mine, [mine.size] * self.size)
+    def pending(self, peer: int) -> bool:
+        """Say whether something from `peer` has arrived."""
+        self._connect()
+        return bool(self._sockets[peer].poll(0))
 
     def allocate(self, name: str, nbytes: int) -> Bucket:
+        """Return memory of this process."""
         return Bucket(np.zeros(nbytes, np.uint8))
-
-    def reduce_resident(self, *_: object) -> None:
-        raise DistError("buckets of the message transport are not shared")
 
     def close(self, orderly: bool) -> None:
         """Close the sockets; after a failure without waiting, since ending a context can hang."""
@@ -109,56 +125,83 @@ class MessageTransport(Transport):
             thread.start()
             thread.join(_LINGER_SECONDS)
 
-    def _swap(self, gives: dict[int, np.ndarray], mine: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
-        for peer, payload in gives.items():
-            self._send(peer, payload)
-        rows = [mine] * self.size
-        waiting = set(self.peers)
-        while waiting:
-            for peer in self._poll(waiting):
-                rows[peer] = self._receive(peer, sizes[peer])
-                waiting.discard(peer)
-        self._step += 1
-        self._chunk += 1
-        return rows
+    def _connect(self) -> None:
+        """Open the sockets: the lower rank of a pair listens."""
+        if self._context is not None or not self.peers:
+            return
+        self._context = zmq.Context()
+        for peer in self.peers:
+            socket = self._context.socket(zmq.DEALER)
+            self._sockets[peer] = socket
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.SNDHWM, 0)
+            socket.setsockopt(zmq.RCVHWM, 0)
+            socket.setsockopt(zmq.RECONNECT_IVL, 10)
+            socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + wire.MAX_MESSAGE)
+            if self.rank < peer:
+                self._finder.listen(socket, self.members, self.rank, peer)
+            self._poller.register(socket, zmq.POLLIN)
+        for peer in self.peers:
+            if peer < self.rank:
+                self._finder.connect(self._sockets[peer], self.members, peer, self.rank)
 
-    def _send(self, peer: int, payload: np.ndarray) -> None:
+    def _send_first(self, peer: int, frame: bytes, flags: int = 0) -> None:
+        """Send the first frame of a message, which has to wait until the peer has connected."""
         socket = self._sockets[peer]
-        header = self._header._replace(chunk=self._chunk, length=payload.size).pack()
-        socket.send(header, zmq.SNDMORE)
-        if payload.size >= ZERO_COPY_BYTES:
-            tracker = socket.send(payload.data, copy=False, track=True)
-            self._trackers[self._step & 1].append(tracker)
-        else:
-            socket.send(payload.tobytes())
+        while True:
+            try:
+                socket.send(frame, flags | zmq.NOBLOCK)
+                return
+            except zmq.Again:
+                start = time.perf_counter()
+                if not socket.poll(int(SLICE_SECONDS * 1000), zmq.POLLOUT):
+                    self.check_wait([peer], time.perf_counter() - start)
+
+    def _wait_for(self, tracker: zmq.MessageTracker) -> None:
+        while True:
+            try:
+                tracker.wait(SLICE_SECONDS)
+                return
+            except zmq.NotDone:
+                self.check_wait(self.peers, SLICE_SECONDS)
 
     def _poll(self, waiting: set[int]) -> list[int]:
+        start = time.perf_counter()
         ready = dict(self._poller.poll(int(SLICE_SECONDS * 1000)))
         found = [peer for peer in waiting if self._sockets[peer] in ready]
-        if not found:
-            self._check_wait(sorted(waiting))
+        if found:
+            self.count_waiting(time.perf_counter() - start)
+        elif waiting:
+            if ready:  # a message for the next collective makes the poll return at once
+                time.sleep(0.001)
+            self.check_wait(sorted(waiting), time.perf_counter() - start)
         return found
 
     def _receive(self, peer: int, size: int) -> np.ndarray:
         frames = self._sockets[peer].recv_multipart(copy=False)
-        expected = self._header._replace(chunk=self._chunk, length=size)
+        expected = self._header._replace(chunk=self._step, length=size)
         if len(frames) == 1 or Header.unpack(frames[0].buffer) != expected:
-            raise self._mismatch(self._explain(peer, frames))
+            raise self.mismatch(self.owner.explain(peer, frames))
         payload = np.frombuffer(frames[1].buffer, np.uint8)
         if len(frames) != 2 or payload.size != size:
-            raise ProtocolError(f"rank {peer} announced {size} bytes and sent {payload.size}")
+            raise ProtocolError(
+                f"rank {self.members.ranks[peer]} announced {size} bytes and sent {len(frames) - 1} frames, the first of "
+                f"{payload.size}"
+            )
         return payload
 
-    def _explain(self, peer: int, frames: list[zmq.Frame]) -> list[str]:
-        """Tell the others what this rank is doing and return what every rank says."""
-        self._begin_explaining()
+    def explain(self, peer: int = -1, frames: Sequence[zmq.Frame] = ()) -> list[str]:
+        """Tell the others what this rank is doing and return what every rank says; `frames` came from `peer` already."""
+        self.begin_explaining()
         texts = [""] * self.size
-        texts[self.rank] = self._call.describe(self._sequence)
-        message = wire.encode("explain", rank=self.rank, sequence=self._sequence, text=texts[self.rank][:4096])
+        texts[self.rank] = self.call.describe(self.sequence)
+        message = wire.encode("explain", rank=self.rank, sequence=self.sequence, text=texts[self.rank][:4096])
         for socket in self._sockets.values():
-            socket.send(message)
+            with contextlib.suppress(zmq.Again):  # it has not even connected
+                socket.send(message, zmq.NOBLOCK)
         waiting = set(self.peers)
-        self._note_text(peer, frames, texts, waiting)
+        if peer >= 0:
+            self._note_text(peer, frames, texts, waiting)
         with contextlib.suppress(DistError):
             while waiting:
                 for other in self._poll(waiting):
@@ -166,13 +209,8 @@ class MessageTransport(Transport):
         return texts
 
     @staticmethod
-    def _note_text(peer: int, frames: list[zmq.Frame], texts: list[str], waiting: set[int]) -> None:
+    def _note_text(peer: int, frames: Sequence[zmq.Frame], texts: list[str], waiting: set[int]) -> None:
         """Keep an explanation; payload that arrives before it is of no use any more."""
         if len(frames) == 1:
             texts[peer] = wire.decode(frames[0].buffer)["text"]
             waiting.discard(peer)
-
-
-def accept_only_this_user(socket: zmq.Socket[bytes]) -> None:
-    """Have the kernel's word that whoever connects to `socket`, not yet bound, is this user."""
-    socket.setsockopt(zmq.IPC_FILTER_UID, os.getuid())

@@ -6,66 +6,15 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
+from typing import Any
 
+from disttorch.distributed import flight
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
-from disttorch.distributed.errors import CollectiveTimeout, DistError
-from disttorch.distributed.store import seconds
+from disttorch.distributed.errors import DistError
+from disttorch.distributed.members import Members
 from disttorch.distributed.transport import Transport
-
-Body = Callable[[Transport], None]
-
-
-class Work:
-    """A collective under way, as `torch.distributed.Work`."""
-
-    __slots__ = ("_body", "_call", "_done", "_error", "_sequence")
-
-    def __init__(self, call: Call, sequence: int, body: Body) -> None:
-        self._call, self._sequence, self._body = call, sequence, body
-        self._done = threading.Event()
-        self._error: BaseException | None = None
-
-    def wait(self, timeout: float | timedelta | None = None) -> bool:
-        """Wait until the result is there and return True; raise what the collective raised.
-
-        timeout: seconds or a timedelta; CollectiveTimeout when they pass first (the collective itself goes on).
-        """
-        limit = None if timeout is None else seconds(timeout)
-        if not self._done.wait(limit):
-            raise CollectiveTimeout(f"{self._call.describe(self._sequence)} did not finish within {limit:g} s")
-        if self._error is not None:
-            raise self._error
-        return True
-
-    def is_completed(self) -> bool:
-        """Say whether the collective is over, well or not."""
-        return self._done.is_set()
-
-    def is_success(self) -> bool:
-        """Say whether the collective is over and went well."""
-        return self._done.is_set() and self._error is None
-
-    def exception(self) -> BaseException | None:
-        """Return what the collective raised, or None."""
-        return self._error
-
-    def fail(self, error: BaseException | None) -> None:
-        """End it without running it."""
-        self._error = error
-        self._done.set()
-
-    def run(self, transport: Transport, timeout: float, patient: bool) -> None:
-        """Do it in the calling thread."""
-        try:
-            transport.begin(self._call, self._sequence, timeout, patient)
-            self._body(transport)
-        except BaseException as error:
-            self._error = error
-            raise
-        finally:
-            self._done.set()
+from disttorch.distributed.work import THREAD_NAME, Body, Work
 
 
 class ProcessGroup:
@@ -76,9 +25,13 @@ class ProcessGroup:
     the calls.
     """
 
-    def __init__(self, link: AgentLink | None, transport: Transport, timeout: float, epoch: int) -> None:
-        self.link, self.transport, self.timeout, self.epoch = link, transport, timeout, epoch
-        self.rank, self.size = transport.rank, transport.size
+    def __init__(
+        self, link: AgentLink | None, transport: Transport, timeout: float, description: str | None = None
+    ) -> None:
+        self.link, self.transport, self.timeout = link, transport, timeout
+        self.members: Members = transport.members
+        self.group_desc = description or ("default_pg" if self.members.number == 0 else "undefined")
+        flight.recorder().add_group(self.members.number, self.members.name, self.members.ranks)
         self.buckets = 0
         self._pid = os.getpid()
         self._sequence = 0
@@ -90,14 +43,48 @@ class ProcessGroup:
         self._broken: BaseException | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
+        self.any_source = threading.Lock()
+        self._channels: dict[tuple[int, int, int], ProcessGroup] = {}
 
-    def collective(self, call: Call, body: Body, async_op: bool = False) -> Work | None:
-        """Run `body` as the next collective; return its Work if `async_op`, else None when it is done."""
+    def rank(self) -> int:
+        """Return this process's number in the group."""
+        return self.members.rank
+
+    def size(self) -> int:
+        """Return how many ranks the group has."""
+        return self.members.size
+
+    def name(self) -> str:
+        """Return the backend's name."""
+        return "zmq"
+
+    @property
+    def group_name(self) -> str:
+        """The name that this group alone has, the same on every rank."""
+        return self.members.name
+
+    def __repr__(self) -> str:
+        return f"ProcessGroup(name={self.members.name!r}, ranks={list(self.members.ranks)}, rank={self.members.rank})"
+
+    def collective(
+        self,
+        call: Call,
+        body: Body,
+        async_op: bool = False,
+        result: Any = (),
+        source: int = -1,
+        timeout: float | None = None,
+    ) -> Work | None:
+        """Run `body` as the next collective; return its Work if `async_op`, else None when it is done.
+
+        result: the tensors that it fills, for `Work.result`; source: the sender, for `Work.source_rank`; timeout: seconds,
+        in place of the group's.
+        """
         with self._lock:
             self._check_usable()
-            work = Work(call, self._sequence, body)
+            work = Work(call, self._sequence, body, result, source, timeout or self.timeout, self.members.number)
             self._sequence += 1
-            inline = not async_op and self.transport.inline and self._unfinished == 0
+            inline = not async_op and self._unfinished == 0
             self._unfinished += 1
             if not inline:
                 self._enqueue(work)
@@ -106,6 +93,22 @@ class ProcessGroup:
         elif not async_op:
             work.wait()
         return work if async_op else None
+
+    def channel(self, source: int, target: int, tag: int, open_channel: Callable[[Members], Transport]) -> ProcessGroup:
+        """Return the group of two ranks in which messages with `tag` go from `source` to `target`."""
+        with self._lock:
+            self._check_usable()
+            found = self._channels.get((source, target, tag))
+            if found is None:
+                members = self.members.subset(f"{source}-{target}-{tag}", [source, target])
+                found = ProcessGroup(self.link, open_channel(members), self.timeout)
+                self._channels[source, target, tag] = found
+            return found
+
+    def has_come(self, peer: int) -> bool:
+        """Say, while nothing is under way here, whether rank `peer` has come to the next collective."""
+        with self._turn:
+            return self._unfinished == 0 and self.transport.pending(peer)
 
     def _check_usable(self) -> None:
         if self._closing:
@@ -121,7 +124,7 @@ class ProcessGroup:
 
     def _enqueue(self, work: Work) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="disttorch-communication", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name=THREAD_NAME, daemon=True)
             self._thread.start()
         self._queue.append(work)
         self._arrived.notify()
@@ -129,7 +132,7 @@ class ProcessGroup:
     def _run(self, work: Work, patient: bool) -> None:
         try:
             with self._turn:
-                work.run(self.transport, self.timeout, patient)
+                work.run(self.transport, patient)
         except BaseException as error:
             with self._lock:
                 self._broken = self._broken or error
@@ -149,7 +152,6 @@ class ProcessGroup:
                 self._run(work, patient=True)
             except BaseException:
                 self._fail_queued()
-        self.transport.close(orderly=self._broken is None)
 
     def _fail_queued(self) -> None:
         """After a failure nothing more can run: hand the same error to everything that waits."""
@@ -157,14 +159,17 @@ class ProcessGroup:
             waiting, self._unfinished = list(self._queue), self._unfinished - len(self._queue)
             self._queue.clear()
         for work in waiting:
-            work.fail(self._broken)
+            work.end(self._broken)
 
     def close(self, timeout: float = 5.0) -> None:
         """Finish what is queued and let go of the transport."""
+        for channel in self._channels.values():
+            channel.close(timeout)
         with self._lock:
             self._closing = True
             self._arrived.notify_all()
         if self._thread is not None:
             self._thread.join(timeout)
-        else:
+        if self._turn.acquire(timeout=timeout):
             self.transport.close(orderly=self._broken is None)
+            self._turn.release()

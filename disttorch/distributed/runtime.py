@@ -5,35 +5,44 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import agent_link, futex, meeting
+from disttorch.distributed import agent_link, meeting, members
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError
+from disttorch.distributed.members import Members
+from disttorch.distributed.opening import Opener
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.rendezvous import is_alone, meet
 from disttorch.distributed.store import HashStore, Store, seconds
 from disttorch.distributed.store_client import AgentStore
-from disttorch.distributed.transport import Transport
+from disttorch.distributed.transport import LocalTransport
 from disttorch.utils.data import sharding
 
 DEFAULT_TIMEOUT = 600.0
-SHM_VARIABLE = "DISTTORCH_SHM"
+NON_MEMBER = -100
 
-_BACKENDS = {"zmq": "zmq", "gloo": "zmq", "cpu:gloo": "zmq", "cpu:zmq": "zmq"}
+_BACKENDS = {"zmq": "zmq", "gloo": "gloo", "cpu:gloo": "gloo", "cpu:zmq": "zmq", "cpu:gloo,cuda:nccl": "gloo"}
 
-_group: ProcessGroup | None = None
-_store: Store | None = None
-_own_store = False
+
+@dataclass
+class World:
+    """What `init_process_group` has made: the group of all ranks, the store, the other groups by their names."""
+
+    group: ProcessGroup
+    store: Store
+    opener: Opener | None
+    backend: str
+    owns_store: bool = True
+    groups: dict[str, ProcessGroup] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+_world: World | None = None
 _epoch = 0
 _registered = False
-
-
-class group:
-    """`group.WORLD`, the group of all ranks."""
-
-    WORLD = None
 
 
 def is_available() -> bool:
@@ -43,7 +52,7 @@ def is_available() -> bool:
 
 def is_initialized() -> bool:
     """Say whether `init_process_group` was called and not undone."""
-    return _group is not None
+    return _world is not None
 
 
 def is_gloo_available() -> bool:
@@ -92,84 +101,107 @@ def init_process_group(
     number and how many there are. Raises ValueError if something is not given that is needed,
     StoreTimeout if not all ranks come, DistError when called twice.
     """
-    global _group, _store, _own_store, _epoch
-    if _group is not None:
+    global _world, _epoch
+    if _world is not None:
         raise DistError("trying to initialize the default process group twice; call destroy_process_group() first")
-    _check_arguments(backend)
+    name = check_backend(backend)
     limit = None if timeout is None else seconds(timeout)
-    link: AgentLink | None = None
-    given, size, own = store, 1, 0
     if is_launched():
         link = agent_link.connect()
-        size, own = _launched_size(link, rank, world_size)
-    elif not is_alone(rank, world_size):
-        store, link = meet(init_method, rank, world_size, store, limit)
-        size, own, _epoch = link.welcome["world_size"], link.welcome["rank"], 0
-    _epoch += 1
-    transport = _open_transport(link, own, size)
-    default = DEFAULT_TIMEOUT if link is None else link.welcome["timeout"]
-    _group = ProcessGroup(link, transport, limit or default, _epoch)
-    _store = store or (HashStore() if link is None else AgentStore(link))
-    _own_store = given is None
+        _check_launched(link, rank, world_size)
+        _world = _open_world(link, _epoch + 1, limit, store, name)
+    elif is_alone(rank, world_size):
+        alone = LocalTransport(None, members.alone(_epoch + 1))
+        _world = World(ProcessGroup(None, alone, limit or DEFAULT_TIMEOUT), store or HashStore(), None, name)
+    else:
+        shared, link = meet(init_method, rank, world_size, store, limit)
+        _world = _open_world(link, 1, limit, shared, name)
+    _world.owns_store = store is None
+    _epoch = _world.group.members.epoch
     from disttorch.distributed.data_sharding import GroupWorld
 
-    sharding.set_world(GroupWorld(_group))
+    sharding.set_world(GroupWorld(_world.group))
     _register_exit()
 
 
+def _open_world(link: AgentLink, epoch: int, timeout: float | None, store: Store | None, name: str) -> World:
+    """Open the group of all ranks; store: in place of the agent's."""
+    link.start()
+    welcome = link.welcome
+    shared = store or AgentStore(link)
+    opener = Opener(link, shared)
+    ranks = tuple(range(welcome["world_size"]))
+    everybody = Members(members.WORLD, epoch, ranks, welcome["rank"], tuple(welcome["hosts"]))
+    return World(ProcessGroup(link, opener.open(everybody), timeout or welcome["timeout"]), shared, opener, name)
+
+
 def destroy_process_group(group: Any = None) -> None:
-    """Leave the group: finish what is under way and let go of memory and sockets."""
-    global _group, _store
-    default(group)
+    """Leave a group, by default all of them: finish what is under way and let go of memory and sockets."""
+    global _world
+    leaving = world()
+    if group is not None and group is not leaving.group:
+        member = default(group)
+        leaving.groups.pop(member.group_name, None)
+        member.close()
+        return
     sharding.set_world(None)
-    leaving, _group = _group, None
-    held, _store = _store, None
-    assert leaving is not None
-    assert held is not None
-    leaving.close()
+    _world = None
+    for member in [*leaving.groups.values(), leaving.group]:
+        member.close()
     meeting.leave()
-    if _own_store:
-        held.close()
+    if leaving.owns_store:
+        leaving.store.close()
+
+
+def world() -> World:
+    """Return what `init_process_group` has made; ValueError before it."""
+    if _world is None:
+        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
+    return _world
 
 
 def default(group: Any = None) -> ProcessGroup:
-    """Return the group of all ranks; ValueError before `init_process_group`."""
-    if _group is None:
-        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
-    if group is not None and group is not _group:
-        raise NotImplementedError("groups other than the group of all ranks are not supported yet; pass group=None")
-    return _group
+    """Return `group`, or the group of all ranks for None; ValueError before `init_process_group`."""
+    made = world()
+    if group is None or group is made.group:
+        return made.group
+    if not isinstance(group, ProcessGroup):
+        raise ValueError(f"Invalid process group: expected one that new_group has returned to a member, got {group!r}")
+    if made.groups.get(group.group_name) is not group:
+        raise ValueError(f"Invalid process group: {group!r} was destroyed")
+    return group
 
 
 def default_store() -> Store:
     """Return the store that all ranks share."""
-    default()
-    assert _store is not None
-    return _store
+    return world().store
 
 
 def get_rank(group: Any = None) -> int:
-    """Return this process's rank."""
-    return default(group).rank
+    """Return this process's number in a group, by default in that of all ranks; -1 if it is not in it."""
+    return -1 if group == NON_MEMBER else default(group).rank()
 
 
 def get_world_size(group: Any = None) -> int:
-    """Return the number of ranks."""
-    return default(group).size
+    """Return the number of ranks of a group, by default of all; -1 if this process is not in it."""
+    return -1 if group == NON_MEMBER else default(group).size()
 
 
 def get_backend(group: Any = None) -> str:
-    """Return the name of the backend in use, "zmq"."""
+    """Return the name under which the backend was asked for: "zmq" (the default), or "gloo"."""
     default(group)
-    return "zmq"
+    return world().backend
 
 
-def _check_arguments(backend: str | None) -> None:
-    if backend is not None and str(backend).lower() not in _BACKENDS:
+def check_backend(backend: str | None) -> str:
+    """Return the name of a backend, "zmq" for None; ValueError for one that there is not."""
+    name = "zmq" if backend is None else str(backend).lower()
+    if name not in _BACKENDS:
         raise ValueError(f"backend {backend!r} is not supported yet; use 'zmq' (or 'gloo', which means the same)")
+    return _BACKENDS[name]
 
 
-def _launched_size(link: AgentLink, rank: int, world_size: int) -> tuple[int, int]:
+def _check_launched(link: AgentLink, rank: int, world_size: int) -> None:
     size, own = link.welcome["world_size"], link.welcome["rank"]
     if rank not in (-1, own) or world_size not in (-1, size):
         raise ValueError(
@@ -177,19 +209,6 @@ def _launched_size(link: AgentLink, rank: int, world_size: int) -> tuple[int, in
             "started this process as "
             f"rank {own} of {size}; leave both out"
         )
-    return size, own
-
-
-def _open_transport(link: AgentLink | None, rank: int, size: int) -> Transport:
-    if link is not None:
-        link.start()
-        if size > 1 and os.environ.get(SHM_VARIABLE, "1") != "0" and futex.available():
-            from disttorch.distributed.shared_memory import SharedMemoryTransport
-
-            return SharedMemoryTransport(link, rank, size, _epoch)
-    from disttorch.distributed.messages import MessageTransport
-
-    return MessageTransport(link, rank, size, _epoch)
 
 
 def _register_exit() -> None:
@@ -200,5 +219,5 @@ def _register_exit() -> None:
 
 
 def _at_exit(pid: int) -> None:
-    if _group is not None and os.getpid() == pid:
+    if _world is not None and os.getpid() == pid:
         destroy_process_group()

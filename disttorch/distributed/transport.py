@@ -5,21 +5,28 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from disttorch.distributed import flight, progress
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveMismatch, CollectiveTimeout, PeerFailed
-from disttorch.distributed.reduction import Summation
+from disttorch.distributed.members import Members
+from disttorch.distributed.reduction import Reduction
 
 # A rank that waits this long says so, once, to the agent, which names the ranks that are missing.
 WARN_SECONDS = 10.0
 # At the time-out the waiting rank stays where it is this long, so that the agent sees its stack
 # there.
 STACK_SECONDS = 0.3
+# What a rank sent before it left may still be on its way for so long.
+LEFT_SECONDS = 0.2
 # How long the ranks wait for each other's side of the story after a mismatch.
-EXPLAIN_SECONDS = 2.0
+EXPLAIN_SECONDS = 0.5
+
+CACHE_LINE = 64
 
 
 class Bucket:
@@ -33,97 +40,132 @@ class Bucket:
 class Transport(ABC):
     """Moves bytes between the ranks of one group, in steps that every rank takes together.
 
-    A collective is `begin`, then one or more steps. In a step a rank writes what it gives to
-    `outbox` and gets what the others gave from `exchange` or `scatter`. What a step returns is
-    valid until the next but one.
+    A collective is `begin`, then one or more steps, `end`. In a step a rank gives memory to the
+    others and gets theirs: the same to everybody with `share`, something else to each with
+    `exchange`. What a step returns is valid until the next but one; what a rank gives must stay
+    as it is until the end of the next step. One thread at a time may use a transport.
 
-    Attributes: `rank`, `size`; `chunk`, the most bytes of one step; `inline`, whether the caller's
-    thread may run collectives or only the communication thread.
+    Attributes: `rank`, `size`; `chunk`, the most bytes that a rank may `share` in one step; `cell`, the most that it may
+    give another in one `exchange`.
     """
 
-    inline = True
     chunk: int
+    cell: int
 
-    def __init__(self, link: AgentLink | None, rank: int, size: int, epoch: int) -> None:
-        self.link, self.rank, self.size, self.epoch = link, rank, size, epoch
-        self.peers = [r for r in range(size) if r != rank]
-        self._summations: dict[tuple[str, np.dtype], Summation] = {}
-        self._call = Call("barrier")
-        self._sequence = 0
+    def __init__(self, link: AgentLink | None, members: Members) -> None:
+        self.link, self.members = link, members
+        self.rank, self.size = members.rank, members.size
+        self.peers = [r for r in range(self.size) if r != self.rank]
+        self.owner: Transport = self  # the transport that this one is a part of
+        self.call = Call("barrier")
+        self.sequence = 0
+        self.slot = -1  # of the collective in the flight recorder
+        self._reductions: dict[tuple[str, np.dtype], Reduction] = {}
         self._timeout = 0.0
         self._started = 0.0
         self._warned = False
         self._quiet = False
+        self._counts = True
 
     def begin(self, call: Call, sequence: int, timeout: float, patient: bool) -> None:
         """Announce a collective; `patient` says that the waiting thread must not spin."""
-        self._call, self._sequence, self._timeout = call, sequence, timeout
+        self.call, self.sequence, self._timeout = call, sequence, timeout
         self._started = 0.0
         self._warned = False
+        self._counts = not patient
         if self.link is not None:
             self.link.check()
-        self._publish(call.header(self.epoch, sequence), patient)
+        self.publish(call.header(self.members.epoch, sequence, self.members.number), patient)
 
-    def summation(self, op: str, dtype: np.dtype) -> Summation:
+    def reduction(self, op: str, dtype: np.dtype) -> Reduction:
         """Return the reduction of this group's rows, which keeps its scratch memory."""
-        found = self._summations.get((op, dtype))
+        found = self._reductions.get((op, dtype))
         if found is None:
-            found = self._summations[op, dtype] = Summation(op, dtype, self.size)
+            found = self._reductions[op, dtype] = Reduction(op, dtype, self.size)
         return found
 
     @abstractmethod
-    def _publish(self, header: bytes, patient: bool) -> None: ...
+    def publish(self, header: bytes, patient: bool) -> None:
+        """Prepare the first step, in which the ranks compare their headers."""
 
     @abstractmethod
-    def outbox(self, nbytes: int) -> np.ndarray:
-        """Return `nbytes` bytes of memory (at most `chunk`, uint8) for what this rank gives in the next step."""
+    def share(self, part: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Give `part` (uint8, at most `chunk` bytes) to everybody; return what each gave: `sizes[r]` bytes from rank r."""
 
     @abstractmethod
-    def exchange(self, sizes: Sequence[int]) -> list[np.ndarray]:
-        """Give everybody the outbox; return what each rank gave: `sizes[r]` bytes from rank r."""
+    def exchange(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        """Give `parts[r]` (uint8) to rank r; return what each gave to this one: `sizes[r]` bytes from rank r.
 
-    @abstractmethod
-    def scatter(self, bounds: Sequence[int]) -> list[np.ndarray]:
-        """Give bytes `bounds[r]:bounds[r + 1]` of the outbox to rank r; return what each rank gave this one."""
+        A rank's own part comes back as it is. No part is longer than `cell`.
+        """
+
+    def end(self) -> None:  # noqa: B027 - most transports have nothing to do here
+        """Finish a collective: what this rank gave may be changed from now on."""
+
+    def all_reduce(self, flat: np.ndarray, op: str) -> bool:
+        """Reduce `flat` over all ranks in a way of the transport's own, or return False: `steps` knows one for all."""
+        return False
+
+    def pending(self, peer: int) -> bool:
+        """Say whether `peer` has come to the next collective already."""
+        raise NotImplementedError
 
     @abstractmethod
     def allocate(self, name: str, nbytes: int) -> Bucket:
         """Return memory for a gradient bucket; every rank asks for the same names and sizes."""
 
-    @abstractmethod
     def reduce_resident(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
         """Reduce the first `nbytes` of all rows of a shared bucket in place, each rank its own slice."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self, orderly: bool) -> None:
         """Let go of memory and sockets; `orderly` first sends what is still to be sent."""
 
-    def _check_wait(self, missing: Sequence[int]) -> None:
-        """Called while waiting, about every 50 ms: raise if waiting for `missing` is in vain or has taken too long."""
+    def check_wait(self, missing: Sequence[int], seconds: float) -> None:
+        """Called while waiting, about every 50 ms: raise if waiting for `missing` is in vain or has taken too long.
+
+        seconds: how long the rank has waited since the last call.
+        """
+        self.count_waiting(seconds)
         now = time.monotonic()
         if not self._started:
-            self._started = now
+            self._started = now - seconds
         waited = now - self._started
         if self.link is None:
             return
         self.link.check()
-        gone = self.link.left.intersection(missing)
-        if gone and waited > 0.2:  # what it sent before it left may still be on its way
-            what = self._call.describe(self._sequence)
-            raise PeerFailed(min(gone), f"finished while rank {self.rank} waits for it in {what}")
+        world = [self.members.ranks[r] for r in missing]
+        flight.recorder().waiting(self.slot, world)
+        gone = self.link.left.intersection(world)
+        if gone and waited > LEFT_SECONDS:
+            what = self.call.describe(self.sequence)
+            raise PeerFailed(min(gone), f"finished while rank {self.members.ranks[self.rank]} waits for it in {what}")
         if waited > self._timeout:
-            self._report(missing, waited, final=True)
+            self._report(world, waited, final=True)
             time.sleep(STACK_SECONDS)
             raise CollectiveTimeout(
-                f"rank {self.rank} waited {self._timeout:g} s for {_ranks(missing)} in "
-                f"{self._call.describe(self._sequence)}; raise the time-out with --timeout or "
+                f"rank {self.members.ranks[self.rank]} waited {self._timeout:g} s for {_ranks(world)} in "
+                f"{self.call.describe(self.sequence)}; raise the time-out with --timeout or "
                 "init_process_group(timeout=...) if this may take longer"
             )
         if waited > WARN_SECONDS and not self._warned:
             self._warned = True
-            self._report(missing, waited, final=False)
+            self._report(world, waited, final=False)
 
-    def _begin_explaining(self) -> None:
+    def count_waiting(self, seconds: float) -> None:
+        """Count time spent waiting, unless it passes in the background of a computation."""
+        if self._counts:
+            progress.waited(seconds)
+
+    def explain(self, peer: int = -1, frames: Sequence[Any] = ()) -> list[str]:
+        """Tell the others what this rank is doing and return what every rank says, "" for one that does not.
+
+        frames: a message that has come from `peer` already.
+        """
+        return [""] * self.size
+
+    def begin_explaining(self) -> None:
         """Wait no longer than it takes the others to tell their side, and leave the agent out of it."""
         self._timeout, self._started = min(self._timeout, EXPLAIN_SECONDS), 0.0
         self._quiet = True
@@ -131,12 +173,39 @@ class Transport(ABC):
     def _report(self, missing: Sequence[int], waited: float, final: bool) -> None:
         if self.link is None or self._quiet:
             return
-        what = self._call.describe(self._sequence)
+        what = self.call.describe(self.sequence)
         self.link.send("waiting", what=what, missing=list(missing), seconds=waited, final=final)
 
-    def _mismatch(self, texts: Sequence[str]) -> CollectiveMismatch:
-        sides = "\n".join(f"  rank {r}: {text or '(gave no details)'}" for r, text in enumerate(texts))
-        return CollectiveMismatch(f"the ranks disagree about collective number {self._sequence}:\n{sides}")
+    def mismatch(self, texts: Sequence[str]) -> CollectiveMismatch:
+        """Return the error of a group whose ranks do different things; `texts[r]` is what rank r does."""
+        sides = "\n".join(
+            f"  rank {self.members.ranks[r]}: {text or '(is not in this collective)'}" for r, text in enumerate(texts)
+        )
+        return CollectiveMismatch(f"the ranks disagree about collective number {self.sequence}:\n{sides}")
+
+
+class LocalTransport(Transport):
+    """The transport of a group of one, which has nobody to send to."""
+
+    chunk = cell = 1 << 40
+
+    def publish(self, header: bytes, patient: bool) -> None:
+        """Do nothing."""
+
+    def share(self, part: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+        """Return `part`."""
+        return [part]
+
+    def exchange(self, parts: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+        """Return `parts`."""
+        return list(parts)
+
+    def allocate(self, name: str, nbytes: int) -> Bucket:
+        """Return memory of this process."""
+        return Bucket(np.zeros(nbytes, np.uint8))
+
+    def close(self, orderly: bool) -> None:
+        """Do nothing."""
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -145,6 +214,6 @@ def _ranks(ranks: Sequence[int]) -> str:
 
 def slice_bounds(count: int, itemsize: int, size: int) -> list[int]:
     """Cut `count` elements into `size` slices that begin on cache lines; return the `size + 1` borders."""
-    line = max(1, 64 // itemsize)
+    line = max(1, CACHE_LINE // itemsize)
     lines = -(-count // line)
     return [min(count, line * (lines * r // size)) for r in range(size + 1)]

@@ -19,6 +19,9 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     # agent -> worker
     "welcome": {
         "run": _STR,
+        "secret": _BYTES,
+        "transport": _STR,
+        "hosts": _LIST,
         "rank": _INT,
         "world_size": _INT,
         "local_rank": _INT,
@@ -33,10 +36,11 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     "left": {"rank": _INT},
     # worker -> agent
     "ready": {},
-    "segment_request": {"key": _STR, "size": _INT},
+    "segment_request": {"key": _STR, "size": _INT, "users": _INT},
     "failed": {"reason": _STR, "traceback": _STR, "cause": _INT},
     "unwinding": {},
     "waiting": {"what": _STR, "missing": _LIST, "seconds": _FLOAT, "final": _BOOL},
+    "progress": {"steps": _INT, "samples": _INT, "waited": _FLOAT, "phase": _STR, "collective": _STR},
     "result": {"data": _BYTES},
     # store
     "store_request": {
@@ -62,11 +66,17 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
 
 
 def encode(kind: str, limit: int = MAX_MESSAGE, **fields: Any) -> bytes:
-    """Return a control message of type `kind`; ProtocolError when it is not in the schema or too long."""
+    r"""Return a control message of type `kind`; ProtocolError when it is not in the schema or too long.
+
+    What UTF-8 cannot express (half a surrogate pair, from a file's name for instance) becomes `\udcff`.
+    """
     import msgpack
 
     _check(kind, fields)
-    data: bytes = msgpack.packb({"type": kind, **fields}, use_bin_type=True)
+    try:
+        data: bytes = msgpack.packb({"type": kind, **fields}, use_bin_type=True, unicode_errors="backslashreplace")
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ProtocolError(f"a '{kind}' message cannot be packed: {error}") from None
     if len(data) > limit:
         raise ProtocolError(f"a '{kind}' message may hold {limit} bytes, this one has {len(data)}")
     return data
@@ -74,19 +84,36 @@ def encode(kind: str, limit: int = MAX_MESSAGE, **fields: Any) -> bytes:
 
 def decode(data: bytes | memoryview, limit: int = MAX_MESSAGE) -> dict[str, Any]:
     """Return the fields of a control message, `type` among them; ProtocolError for anything malformed."""
-    import msgpack
-
     if len(data) > limit:
         raise ProtocolError(f"a message may hold {limit} bytes, this one has {len(data)}")
     try:
-        message = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        message = unpack(data, strict_map_key=True)
+    except (ValueError, TypeError) as error:
         raise ProtocolError(f"a message is not msgpack: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise ProtocolError("a message must be a map with a 'type'")
     kind = message["type"]
     _check(kind, {key: value for key, value in message.items() if key != "type"})
     return message
+
+
+def unpack(data: bytes | memoryview, **options: Any) -> Any:
+    """Return what msgpack `data` stands for; ValueError or TypeError unless it is complete and nothing follows.
+
+    It is first gone through without making objects: msgpack would take memory for as many
+    elements as each of many nested lists claims to have.
+    """
+    import msgpack
+
+    scanner = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+    try:
+        scanner.feed(data)
+        scanner.skip()
+        if scanner.tell() != len(data):
+            raise ValueError("more bytes than one object has")
+        return msgpack.unpackb(data, raw=False, **options)
+    except (msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise ValueError(f"{type(error).__name__} {error}") from None
 
 
 def _check(kind: str, fields: dict[str, Any]) -> None:
@@ -98,3 +125,5 @@ def _check(kind: str, fields: dict[str, Any]) -> None:
     for name, allowed in schema.items():
         if type(fields[name]) not in allowed:
             raise ProtocolError(f"'{name}' of a '{kind}' message cannot be {type(fields[name]).__name__}")
+        if fields[name] != fields[name]:
+            raise ProtocolError(f"'{name}' of a '{kind}' message cannot be NaN")

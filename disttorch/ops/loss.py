@@ -323,6 +323,11 @@ def _check_classes(x: Any, target: Any, weight: Tensor | None) -> None:
             f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of shape: "
             f"{list(weight._a.shape)}"
         )
+    if weight is not None and weight._a.dtype != x.dtype:
+        raise RuntimeError(
+            f"expected scalar type {type_label(x.dtype)} but found {type_label(weight._a.dtype)}: weight has to have the "
+            "input's type"
+        )
 
 
 @accepts_legacy
@@ -348,6 +353,11 @@ def cross_entropy(
     classes_at = 0 if input._a.ndim == 1 else 1
     log_probabilities = log_softmax(input, classes_at)
     if target._a.shape == input._a.shape and target._a.dtype.kind not in "biu":
+        if ignore_index >= 0:
+            raise RuntimeError(
+                f"ignore_index is not supported for floating point target, got {ignore_index}: leave it out, or pass class "
+                "numbers"
+            )
         return _soft_cross_entropy(log_probabilities, target, weight, reduction, label_smoothing, classes_at)
     loss = nll_loss(log_probabilities, target, weight, None, ignore_index, None, reduction)
     if not label_smoothing:

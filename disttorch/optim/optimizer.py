@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import warnings
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from disttorch.autograd.hooks import RemovableHandle, add_hook
 from disttorch.autograd.record import type_name
 from disttorch.autograd.tensor import Tensor
 from disttorch.autograd.views import written
+from disttorch.core import observe
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 
@@ -267,9 +269,11 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
         if self._opt_called is False:
             self._opt_called = True
         before, after = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
-        if self._stepping or not (before or after):
+        observer = observe.observer
+        if self._stepping or not (before or after or observer):
             return step(self, *args, **kwargs)
         self._stepping = True
+        begun = time.monotonic_ns()
         try:
             given: tuple[Any, ...] = (self, *args)
             for hook in list(before.values()):
@@ -281,6 +285,8 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
                 hook(self, given, kwargs)
         finally:
             self._stepping = False
+            if observer is not None:
+                observer(f"Optimizer.step#{type(self).__name__}.step", begun, time.monotonic_ns(), "compute")
         return result
 
     return hooked

@@ -23,14 +23,15 @@ class Failure:
     traceback: str = ""
     code: int | None = None
 
-    def text(self, pid: int) -> str:
-        """Return what the launcher prints: the traceback first, then the culprit."""
-        reason, *more = self.reason.splitlines()
+    def text(self, pid: int, attempt: str = "", collectives: str = "") -> str:
+        """Return what the launcher prints: the traceback, where the ranks were, the culprit and which attempt this was."""
+        reason, *more = self.reason.splitlines() or ["failed"]
         who = f"rank {self.rank} (pid {pid})"
-        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped"
+        summary = f"disttorch-run: {who} {reason.rstrip(':')}; the other ranks are stopped{attempt}"
         if more and not self.traceback:
             summary = "\n".join([summary, *more])
-        return f"{self.traceback}\n{summary}" if self.traceback else summary
+        parts = [self.traceback and self.traceback + "\n", collectives and collectives + "\n", summary]
+        return "".join(parts)
 
 
 def describe_exit(code: int, kills_before: int) -> str:

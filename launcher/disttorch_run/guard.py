@@ -3,11 +3,13 @@
 Runs as a process of its own, with nothing but the standard library. Standard input is a pipe from
 the launcher with lines `+PID` and `-PID`: a worker (and its process group) has begun, has ended.
 When the pipe closes, the launcher is gone, and every group that is still listed is killed: the
-workers' own children too, which no parent-death signal reaches.
+workers' own children too, which no parent-death signal reaches. A line `=HEX` holds what to write
+to standard error then, so that the terminal is as it was before the status line.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,12 +19,12 @@ import sys
 class Guard:
     """The launcher's handle of its guard process."""
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: int = subprocess.DEVNULL) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=terminal,
             start_new_session=True,
         )
 
@@ -33,6 +35,10 @@ class Guard:
     def remove(self, pid: int) -> None:
         """Forget the process group `pid`."""
         self._tell(f"-{pid}\n")
+
+    def leave_word(self, text: str) -> None:
+        """Write `text` to the terminal should the launcher die."""
+        self._tell(f"={text.encode().hex()}\n")
 
     def close(self) -> None:
         """End the guard; groups that it still knows are killed."""
@@ -51,14 +57,17 @@ def watch() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
+    word = b""
     for line in sys.stdin:
-        pid = int(line[1:])
-        (groups.add if line[0] == "+" else groups.discard)(pid)
+        if line[0] == "=":
+            word = bytes.fromhex(line[1:])
+        else:
+            (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
     for pid in groups:
-        try:
+        with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
-        except OSError:
-            continue
+    with contextlib.suppress(OSError):
+        os.write(2, word)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from disttorch.distributed.agent_link import send_descriptor
 from disttorch.distributed.errors import DistError, ProtocolError
 from disttorch.distributed.meeting import peer
 from disttorch.distributed.store_table import StoreServer
+from disttorch_run import layout
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills
 from disttorch_run.segments import SegmentServer
 
@@ -128,9 +129,10 @@ class Host:
             raise ProtocolError("the first rank did not say what it wants")
         self._token, self._size, self._limit = asked["token"], asked["world_size"], asked["timeout"]
         self._deadline = time.monotonic() + self._limit
+        self._layout = layout.plan(os.environ, self._size)
         self._store = StoreServer("127.0.0.1")
         stack.callback(self._store.close)
-        self._segments = SegmentServer(self._size)
+        self._segments = SegmentServer()
         stack.callback(self._segments.close)
         self._address = f"disttorch-meeting-{secrets.token_hex(16)}"
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -206,7 +208,7 @@ class Host:
         elif member.rank < 0 or kind == "leave":
             self._part(member)
         elif kind == "segment_request":
-            self._segments.answer(member, message["key"], message["size"])  # type: ignore[arg-type]
+            self._segments.answer(member, message["key"], message["size"], message["users"])  # type: ignore[arg-type]
         elif kind == "waiting":
             self._note_waiting(member, message)
         elif kind == "failed":
@@ -234,11 +236,14 @@ class Host:
             self._welcome()
 
     def _welcome(self) -> None:
-        run = secrets.token_hex(16)
+        run, secret = secrets.token_hex(16), secrets.token_bytes(32)
         for rank, member in self._members.items():
             member.send(
                 "welcome",
                 run=run,
+                secret=secret,
+                transport=self._layout.transport,
+                hosts=list(self._layout.hosts),
                 rank=rank,
                 world_size=self._size,
                 local_rank=rank,

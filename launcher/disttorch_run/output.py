@@ -4,26 +4,166 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
+from string import Template
 
+STDOUT, STDERR = 1, 2
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _LONGEST_LINE = 64 * 1024
 _READ_BYTES, _READS = 64 * 1024, 16
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What is done with the output of the ranks.
+
+    folder: where files are written (None: a new temporary folder when one is needed); tee,
+    redirect: by rank, which streams (STDOUT + STDERR) go to a file and to the terminal, or to the
+    file only; shown: the ranks that the terminal shows (None: all); prefix: in front of each line
+    on the terminal, with ${role_name}, ${local_rank} and ${rank} ("": `[rank1] `, and nothing for
+    rank 0, which writes to the terminal itself); role: the workers' role; filters: by stream,
+    texts; lines with one of them are also written to filtered_stdout.log and filtered_stderr.log.
+    """
+
+    folder: Path | None = None
+    tee: dict[int, int] = field(default_factory=dict)
+    redirect: dict[int, int] = field(default_factory=dict)
+    shown: frozenset[int] | None = None
+    prefix: str = ""
+    role: str = "default"
+    filters: dict[int, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def writes_files(self) -> bool:
+        """Whether any stream goes to a file."""
+        return any(self.tee.values()) or any(self.redirect.values()) or any(self.filters.values())
+
+    def create_folder(self, label: str) -> Path:
+        """Make and return a folder for one run, of its own: nothing of an earlier run is overwritten."""
+        name = re.sub(r"[^\w.-]", "_", label)[:100] + "_"
+        try:
+            if self.folder is None:
+                return Path(tempfile.mkdtemp(prefix=f"disttorch_{name}"))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix=name, dir=self.folder))
+        except OSError as error:
+            where = self.folder or tempfile.gettempdir()
+            raise OSError(f"cannot write logs in {where}: {error.strerror}; choose another --log-dir") from None
+
+    def line_prefix(self, rank: int) -> str:
+        """Return what stands in front of a rank's lines on the terminal."""
+        if not self.prefix:
+            return f"[rank{rank}] " if rank else ""
+        return Template(self.prefix).safe_substitute(role_name=self.role, rank=rank, local_rank=rank)
+
+
+class Outputs:
+    """The output streams of the workers of one attempt; its files are in `folder` (None: there are none)."""
+
+    def __init__(self, logs: Logs, folder: Path | None) -> None:
+        self._logs = logs
+        self._folder = folder
+        self._filtered: dict[int, FileIO] = {}
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for which, texts in logs.filters.items():
+                if texts:
+                    self._filtered[which] = FileIO(folder / f"filtered_{_NAMES[which]}.log", "w")
+
+    def stream(self, rank: int, which: int) -> Stream | int | None:
+        """Return how a stream of a worker is read; None: the worker writes to the launcher's own; DEVNULL: nowhere."""
+        logs = self._logs
+        tee, redirect = (bool(m.get(rank, 0) & which) for m in (logs.tee, logs.redirect))
+        shown = (tee or not redirect) and (logs.shown is None or rank in logs.shown)
+        prefix = logs.line_prefix(rank)
+        if not (tee or redirect or which in self._filtered):
+            if not shown:
+                return subprocess.DEVNULL
+            if not prefix:
+                return None
+        file = self._file(rank, which) if tee or redirect else None
+        filtered = (
+            Filter(self._filtered[which], f"[rank{rank}] ", logs.filters[which]) if which in self._filtered else None
+        )
+        return Stream(prefix, which if shown else -1, file, filtered)
+
+    def _file(self, rank: int, which: int) -> Path:
+        assert self._folder is not None
+        folder = self._folder / str(rank)
+        folder.mkdir(exist_ok=True)
+        return folder / f"{_NAMES[which]}.log"
+
+    def close(self) -> None:
+        """Close the files that several ranks share."""
+        for file in self._filtered.values():
+            file.close()
+        self._filtered.clear()
+
+
+class Lines:
+    """Cuts what a stream brings into lines and puts `prefix` in front of each."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix.encode()
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that `data` completes; of one that a progress bar has overwritten, its last state."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            lines, self._rest = [*lines, self._rest], b""
+        return [self._prefix + _last_version(line) + b"\n" for line in lines]
+
+    def end(self) -> list[bytes]:
+        """Return the line that was not ended, if there is one."""
+        return self.feed(b"\n") if self._rest else []
+
+
+class Filter:
+    """Copies the lines that hold one of `texts` to a file, which several ranks share."""
+
+    def __init__(self, file: FileIO, prefix: str, texts: Sequence[str]) -> None:
+        self._file = file
+        self._lines = Lines(prefix)
+        self._texts = [text.encode() for text in texts]
+
+    def feed(self, data: bytes) -> None:
+        """Look at more of the stream."""
+        self._write(self._lines.feed(data))
+
+    def end(self) -> None:
+        """Look at the line that was not ended."""
+        self._write(self._lines.end())
+
+    def _write(self, lines: list[bytes]) -> None:
+        found = b"".join(line for line in lines if any(text in line for text in self._texts))
+        if found:
+            with contextlib.suppress(OSError):  # the whole log complains about a full disk
+                _write_all(self._file.fileno(), found)
 
 
 class Stream:
     """One output stream of one worker, read from a pipe.
 
     prefix: written before each line; "" passes everything on as it comes, so that progress bars
-    work. terminal: descriptor to write to, or -1; log: file to copy to, or None.
+    work. terminal: descriptor to write to, or -1; log: file to copy to, or None; filtered: what
+    copies some lines, or None.
     """
 
-    def __init__(self, prefix: str, terminal: int, log: Path | None) -> None:
+    def __init__(self, prefix: str, terminal: int, log: Path | None, filtered: Filter | None = None) -> None:
+        self._log = log.open("wb", buffering=0) if log is not None else None
         self.fd, self.inlet = os.pipe()
         os.set_blocking(self.fd, False)
-        self._prefix = prefix.encode()
+        self._lines = Lines(prefix) if prefix else None
         self._terminal = terminal
-        self._log = log.open("wb", buffering=0) if log is not None else None
-        self._line = b""
+        self._filtered = filtered
 
     def pump(self) -> bool:
         """Pass on what is there, at most 1 MiB of it; False at the end of the stream."""
@@ -46,8 +186,10 @@ class Stream:
     def close(self) -> None:
         """Pass on the rest and close."""
         self.pump()
-        if self._line:
-            self._show(self._prefix + _last_version(self._line) + b"\n")
+        if self._lines is not None:
+            self._show(b"".join(self._lines.end()))
+        if self._filtered is not None:
+            self._filtered.end()
         self.close_inlet()
         os.close(self.fd)
         if self._log is not None:
@@ -55,22 +197,30 @@ class Stream:
 
     def _write(self, data: bytes) -> None:
         if self._log is not None:
-            self._log.write(data)
-        if not self._prefix:
-            self._show(data)
-            return
-        *lines, self._line = (self._line + data).split(b"\n")
-        if len(self._line) > _LONGEST_LINE:
-            lines, self._line = [*lines, self._line], b""
-        self._show(b"".join(self._prefix + _last_version(line) + b"\n" for line in lines))
+            self._copy(self._log, data)
+        if self._filtered is not None:
+            self._filtered.feed(data)
+        self._show(data if self._lines is None else b"".join(self._lines.feed(data)))
+
+    def _copy(self, log: FileIO, data: bytes) -> None:
+        """Add to the log; a full disk ends the log, not the training."""
+        try:
+            _write_all(log.fileno(), data)
+        except OSError as error:
+            print(f"disttorch-run: {log.name} ends here: {error.strerror}", file=sys.stderr, flush=True)
+            log.close()
+            self._log = None
 
     def _show(self, data: bytes) -> None:
-        if self._terminal < 0 or not data:
-            return
-        view = memoryview(data)
-        with contextlib.suppress(OSError):  # nobody reads the launcher's output any more
-            while view:
-                view = view[os.write(self._terminal, view) :]
+        if self._terminal >= 0 and data:
+            with contextlib.suppress(OSError):  # nobody reads the launcher's output any more
+                _write_all(self._terminal, data)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _last_version(line: bytes) -> bytes:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import resource
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
+
+from disttorch_run import topology
+from disttorch_run.topology import Core
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -13,6 +19,11 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+# What the launcher keeps open for each worker, and besides: its socket, pidfd, stacks, two streams
+# with their logs, a segment.
+_DESCRIPTORS_PER_WORKER, _DESCRIPTORS = 10, 64
+_THREADS_PER_WORKER = 4
+_BYTES_PER_WORKER = 30 * 1024 * 1024
 
 
 class PlacementError(ValueError):
@@ -28,57 +39,136 @@ class Placement:
     gpu: str | None = None
 
 
-def plan(nproc: str, oversubscribe: bool = False) -> list[Placement]:
+def plan(nproc: str, oversubscribe: bool = False, binding: str = "exclusive", pin: bool = True) -> list[Placement]:
     """Return one placement per worker for `--nproc-per-node nproc`: a number, "auto", "cpu" or
     "gpu".
 
-    Raises PlacementError when `nproc` is none of these or there are fewer cores or GPUs than that.
+    binding: "exclusive", cores of its own, near its GPU; or all cores of their NUMA "node" or
+    "socket", or of one "core-complex" (a shared last-level cache). pin: False leaves the kernel the
+    choice. Raises PlacementError when `nproc` is none of these or there are fewer cores or GPUs
+    than that.
     """
-    cores = _ordered_cores()
+    cores = topology.usable_cores()
     gpus: list[str] = available_gpus() if nproc in ("auto", "gpu") else []
     if nproc == "gpu" and not gpus:
         raise PlacementError("--nproc-per-node gpu: no NVIDIA GPU found; use a number of processes or cpu")
-    count = len(gpus) if gpus else len(cores) if nproc in ("auto", "cpu") else _number(nproc)
-    if count > len(cores):
+    count = len(gpus) if gpus else _cores_to_use() if nproc in ("auto", "cpu") else _number(nproc)
+    names: list[str | None] = [*gpus] if gpus else [None] * count
+    if count > capacity():
         if not oversubscribe:
             raise PlacementError(
                 f"--nproc-per-node {nproc}: {count} processes need {count} cores, this machine "
-                "lets us use "
-                f"{len(cores)}; ask for fewer, or add --oversubscribe to let them share cores"
+                f"lets us use {capacity()}; ask for fewer, or add --oversubscribe to let them share cores"
             )
-        return [Placement((), 1, gpus[i] if gpus else None) for i in range(count)]
-    return [Placement(part, len(part), gpus[i] if gpus else None) for i, part in enumerate(_split(cores, count))]
+        _check_limits(nproc, count)
+        return [Placement((), 1, name) for name in names]
+    shares = _near_gpus(cores, gpus) or _split(cores, count)
+    quota = topology.cpu_quota() or math.inf
+    threads = [max(1, min(len(share), int(quota / count) if quota < len(cores) else len(share))) for share in shares]
+    bound = _BINDINGS[binding](cores, shares) if pin else [() for _ in shares]
+    return [Placement(tuple(c.number for c in part), n, name) for part, n, name in zip(bound, threads, names)]
+
+
+def capacity() -> int:
+    """Return how many workers can run at a time: the cores, or the control groups' share of them if that is less."""
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, math.ceil(topology.cpu_quota() or cores))
 
 
 def available_gpus() -> list[str]:
     """Return the names of the NVIDIA GPUs that this process may use, without starting CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     found = sorted(path.name[len("nvidia") :] for path in Path("/dev").glob("nvidia[0-9]*"))
     return [str(i) for i in range(len(found))]
 
 
 def _number(nproc: str) -> int:
-    if not nproc.isdecimal() or int(nproc) < 1:
+    if not nproc.isascii() or not nproc.isdecimal() or len(nproc) > 9 or int(nproc) < 1:
         raise PlacementError(f"--nproc-per-node {nproc}: expected a number from 1, auto, cpu or gpu")
     return int(nproc)
 
 
-def _ordered_cores() -> list[int]:
-    """Return the usable cores with those that share a package and a physical core next to each other."""
-    return sorted(os.sched_getaffinity(0), key=lambda core: (_topology(core), core))
+def _cores_to_use() -> int:
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, int(topology.cpu_quota() or cores)))
 
 
-def _topology(core: int) -> tuple[int, int]:
-    folder = Path(f"/sys/devices/system/cpu/cpu{core}/topology")
-    try:
-        package, physical = ((folder / name).read_text() for name in ("physical_package_id", "core_id"))
-        return int(package), int(physical)
-    except (OSError, ValueError):
-        return 0, core
+def _check_limits(nproc: str, count: int) -> None:
+    """Refuse so many workers that starting them cannot end well; let the launcher open what they need."""
+    descriptors = _DESCRIPTORS_PER_WORKER * count + _DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    group = topology.process_limit()
+    most = [
+        ("open files (ulimit -n)", descriptors, hard if hard != resource.RLIM_INFINITY else None),
+        ("threads (ulimit -u)", _THREADS_PER_WORKER * count, processes if processes >= 0 and os.getuid() else None),
+        ("threads (of the control group)", _THREADS_PER_WORKER * count, group),
+        ("bytes of memory", _BYTES_PER_WORKER * count, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+    ]
+    for what, needed, limit in most:
+        if limit is not None and needed > limit:
+            raise PlacementError(
+                f"--nproc-per-node {nproc}: {count} processes need about {needed:,} {what}, there are {limit:,}"
+            )
+    if soft < descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
 
 
-def _split(cores: list[int], count: int) -> list[tuple[int, ...]]:
-    bounds = [len(cores) * i // count for i in range(count + 1)]
-    return [tuple(cores[start:stop]) for start, stop in pairwise(bounds)]
+def _near_gpus(cores: list[Core], gpus: Sequence[str]) -> list[list[Core]] | None:
+    """Divide the cores of each NUMA node among its GPUs; None if a GPU's node is unknown or has too few cores."""
+    nodes = topology.gpu_nodes() if gpus else {}
+    ranks: dict[int, list[int]] = {}
+    for rank, gpu in enumerate(gpus):
+        ranks.setdefault(nodes.get(gpu, -1), []).append(rank)
+    shares: list[list[Core]] = [[] for _ in gpus]
+    for node, those in ranks.items():
+        near = [core for core in cores if core.node == node]
+        if len(near) < len(those):
+            return None
+        for rank, part in zip(those, _split(near, len(those))):
+            shares[rank] = part
+    return shares or None
+
+
+def _split(cores: list[Core], count: int) -> list[list[Core]]:
+    """Divide cores evenly, neighbours together; physical cores are not torn apart unless there are too few of them."""
+    physical = [
+        list(group) for _, group in groupby(cores, lambda core: (core.package, core.node, core.cache, core.physical))
+    ]
+    units = physical if count <= len(physical) else [[core] for core in cores]
+    bounds = [len(units) * i // count for i in range(count + 1)]
+    return [[core for unit in units[start:stop] for core in unit] for start, stop in pairwise(bounds)]
+
+
+def _own(_: list[Core], shares: list[list[Core]]) -> list[list[Core]]:
+    return shares
+
+
+def _all_with_same(place: Callable[[Core], int]) -> Callable[[list[Core], list[list[Core]]], list[list[Core]]]:
+    def bind(cores: list[Core], shares: list[list[Core]]) -> list[list[Core]]:
+        wanted = [{place(core) for core in share} for share in shares]
+        return [[core for core in cores if place(core) in those] for those in wanted]
+
+    return bind
+
+
+def _core_complexes(cores: list[Core], shares: list[list[Core]]) -> list[list[Core]]:
+    """Give each worker one group of cores with a common cache, of its own node, different ones while there are."""
+    taken: dict[int, int] = {}
+    bound = []
+    for share in shares:
+        node = share[0].node
+        complexes = [list(g) for _, g in groupby((c for c in cores if c.node == node), lambda core: core.cache)]
+        bound.append(complexes[taken.get(node, 0) % len(complexes)])
+        taken[node] = taken.get(node, 0) + 1
+    return bound
+
+
+_BINDINGS: dict[str, Callable[[list[Core], list[list[Core]]], Sequence[Sequence[Core]]]] = {
+    "exclusive": _own,
+    "node": _all_with_same(lambda core: core.node),
+    "socket": _all_with_same(lambda core: core.package),
+    "core-complex": _core_complexes,
+}

@@ -11,24 +11,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from disttorch.distributed import wire
+from disttorch.distributed import flight, trace, wire
 from disttorch.distributed.agent_link import FD_VARIABLE, send_descriptor
 from disttorch.distributed.errors import ProtocolError
 from disttorch_run import worker
-from disttorch_run.output import Stream
-from disttorch_run.placement import THREAD_VARIABLES, Placement
-
-STDOUT, STDERR = 1, 2
+from disttorch_run.options import Options
+from disttorch_run.output import STDERR, STDOUT, Stream
+from disttorch_run.placement import THREAD_VARIABLES
 
 
 class Worker:
     """A worker: its process, its pidfd, the agent's end of its socket, its output streams.
 
     Attributes: `attached`, it has joined the process group; `unwinding`, its main thread has
-    raised PeerFailed; `code`, its exit code once it has ended, else None.
+    raised PeerFailed; `code`, its exit code once it has ended, else None; `flight` and `trace`, the descriptors of its
+    flight recorder and of its trace (-1: none is recorded).
     """
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, traced: bool = False) -> None:
         self.rank = rank
         self.attached = False
         self.unwinding = False
@@ -38,21 +38,28 @@ class Worker:
         self.socket, self._far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.setblocking(False)
         self._stacks = os.memfd_create("disttorch-stacks", os.MFD_CLOEXEC)
+        self.flight = flight.LAYOUT.create()
+        self.trace = trace.LAYOUT.create() if traced else -1
         self.pid = -1
         self.pidfd = -1
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | None]) -> None:
-        """Start the process; `outputs` maps STDOUT and STDERR to a stream, or None to inherit the launcher's."""
-        self.streams = [stream for stream in outputs.values() if stream is not None]
-        fds = (self._far.fileno(), self._stacks)
+    def start(self, command: list[str], environment: dict[str, str], outputs: dict[int, Stream | int | None]) -> None:
+        """Start the process; `outputs` maps STDOUT and STDERR to a stream, DEVNULL, or None for the launcher's own."""
+        self.streams = [stream for stream in outputs.values() if isinstance(stream, Stream)]
+        descriptors = {
+            FD_VARIABLE: self._far.fileno(),
+            worker.STACK_VARIABLE: self._stacks,
+            flight.FD_VARIABLE: self.flight,
+            **({trace.FD_VARIABLE: self.trace} if self.trace >= 0 else {}),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "disttorch_run.worker", *command],
-            env={**environment, FD_VARIABLE: str(fds[0]), worker.STACK_VARIABLE: str(fds[1])},
+            env={**environment, **{name: str(fd) for name, fd in descriptors.items()}},
             stdin=None if self.rank == 0 else subprocess.DEVNULL,
             stdout=_inlet(outputs[STDOUT]),
             stderr=_inlet(outputs[STDERR]),
-            pass_fds=fds,
+            pass_fds=tuple(descriptors.values()),
             start_new_session=True,
         )
         self.pid = self._process.pid
@@ -126,29 +133,30 @@ class Worker:
         self.streams = []
         self.socket.close()
         self._far.close()
-        os.close(self._stacks)
+        for fd in (self._stacks, self.flight, self.trace):
+            if fd >= 0:
+                os.close(fd)
 
 
-def environment_for(
-    base: dict[str, str], rank: int, size: int, port: int, run: str, place: Placement
-) -> dict[str, str]:
+def environment_for(options: Options, rank: int, port: int, restarts: int) -> dict[str, str]:
     """Return a worker's environment: torchrun's variables, thread counts unless the user has set them, its GPU."""
-    threads = str(place.threads)
-    environment = {**dict.fromkeys(THREAD_VARIABLES, threads), **base}
+    place, size = options.placements[rank], str(len(options.placements))
+    environment = {**dict.fromkeys(THREAD_VARIABLES, str(place.threads)), **options.environment}
     environment |= {
         "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
+        "LOCAL_RANK": "0" if options.virtual_local_rank else str(rank),
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
         "GROUP_RANK": "0",
         "GROUP_WORLD_SIZE": "1",
+        "ROLE_NAME": options.role,
         "ROLE_RANK": str(rank),
-        "ROLE_WORLD_SIZE": str(size),
+        "ROLE_WORLD_SIZE": size,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": run,
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_RUN_ID": options.label,
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
+        "TORCHELASTIC_MAX_RESTARTS": str(options.max_restarts),
         worker.LAUNCHER_VARIABLE: str(os.getpid()),
     }
     if place.cores:
@@ -158,5 +166,5 @@ def environment_for(
     return environment
 
 
-def _inlet(stream: Stream | None) -> int | None:
-    return None if stream is None else stream.inlet
+def _inlet(stream: Stream | int | None) -> int | None:
+    return stream.inlet if isinstance(stream, Stream) else stream

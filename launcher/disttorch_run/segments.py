@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 
 from disttorch.distributed import segment
 from disttorch_run.process import Worker
 
 
 class SegmentServer:
-    """Creates a segment at the first request and forgets it when all `ranks` have it."""
+    """Creates a segment at the first request and forgets it when all the ranks that share it have it."""
 
-    def __init__(self, ranks: int) -> None:
-        self._ranks = ranks
-        self._open: dict[str, tuple[int, int, set[int]]] = {}
+    def __init__(self) -> None:
+        self._open: dict[str, _Segment] = {}
 
-    def answer(self, worker: Worker, key: str, size: int) -> None:
-        """Send `worker` the segment `key`, or why there is none."""
+    def answer(self, worker: Worker, key: str, size: int, users: int) -> None:
+        """Send `worker` the segment `key`, which `users` ranks share, or why there is none."""
         try:
-            fd, existing, served = self._open.get(key) or (segment.create(key, size), size, set())
+            found = self._open.get(key) or _Segment(segment.create(key, size), size, users)
         except (OSError, ValueError, OverflowError) as reason:
-            error = f"no {size} bytes of shared memory: {reason}"
-            worker.send("segment", key=key, size=size, error=error)
+            self._refuse(worker, key, f"no {size} bytes of shared memory: {reason}")
             return
-        self._open[key] = fd, existing, served
-        if existing != size:
-            error = (
-                f"rank {worker.rank} asked for {size} bytes of shared memory {key}, "
-                f"another rank for {existing}; build the same model on every rank"
+        self._open[key] = found
+        if (found.size, found.users) != (size, users):
+            self._refuse(
+                worker,
+                key,
+                f"rank {worker.rank} asked for {size} bytes of shared memory {key} for {users} ranks, another rank for "
+                f"{found.size} for {found.users}; build the same model and the same groups on every rank",
             )
-            worker.send("segment", key=key, size=size, error=error)
             return
-        worker.send("segment", fd, key=key, size=size, error="")
-        served.add(worker.rank)
-        if len(served) == self._ranks:
-            os.close(fd)
+        worker.send("segment", found.fd, key=key, size=size, error="")
+        found.served.add(worker.rank)
+        if len(found.served) >= users:
+            os.close(found.fd)
             del self._open[key]
+
+    @staticmethod
+    def _refuse(worker: Worker, key: str, error: str) -> None:
+        worker.send("segment", key=key, size=0, error=error)
 
     def close(self) -> None:
         """Close the segments that not every rank has fetched."""
-        for fd, _, _ in self._open.values():
-            os.close(fd)
+        for found in self._open.values():
+            os.close(found.fd)
         self._open.clear()
+
+
+@dataclass
+class _Segment:
+    fd: int
+    size: int
+    users: int
+    served: set[int] = field(default_factory=set)

@@ -78,15 +78,21 @@ def _run_command(target: str, arguments: tuple[str, ...]) -> None:
 
 
 def _run_script(path: str) -> None:
-    """Run a file as `python path` would: as the module `__main__`, with its folder first on the search path."""
+    """Run a file, folder or zip file as `python path` would: as `__main__`, with its folder first on the search path."""
+    source = b"\0"
+    if not os.path.isdir(path):
+        with open(path, "rb") as file:
+            source = file.read()
+    if b"\0" in source:  # no source text: the import system knows what to do with it
+        del sys.path[0]
+        runpy.run_path(path, run_name="__main__")
+        return
     main_module = ModuleType("__main__")
     main_module.__file__ = path
     main_module.__dict__["__builtins__"] = __builtins__
     sys.modules["__main__"] = main_module
     sys.path[0] = os.path.dirname(os.path.abspath(path))
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec")
-    exec(code, main_module.__dict__)
+    exec(compile(source, path, "exec"), main_module.__dict__)
 
 
 def _run_module(name: str) -> None:

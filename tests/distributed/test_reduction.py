@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from disttorch.distributed.reduction import Summation, check_reducible, split_point
+from disttorch.distributed.reduction import Reduction, check_reducible, split_point
 from disttorch.distributed.transport import slice_bounds
 
 
@@ -26,7 +26,7 @@ def test_float32_sums_follow_the_tree_bit_for_bit(count: int, in_place: bool) ->
     rows = [(generator.standard_normal(100_003) * 10.0 ** (r % 5)).astype(np.float32) for r in range(count)]
     want = tree([row.copy() for row in rows])
     outputs = rows if in_place else [np.empty_like(rows[0])]
-    Summation("SUM", np.dtype(np.float32), count).into(outputs, rows)
+    Reduction("SUM", np.dtype(np.float32), count).into(outputs, rows)
     for out in outputs:
         np.testing.assert_array_equal(out, want)
 
@@ -37,7 +37,7 @@ def test_narrow_floats_accumulate_in_float32_and_round_once(dtype: type, count: 
     generator = np.random.default_rng(count)
     rows = [generator.standard_normal(1001).astype(dtype) for _ in range(count)]
     want = (tree([row.astype(np.float32) for row in rows]) / np.float32(count)).astype(dtype)
-    Summation("AVG", np.dtype(dtype), count).into(rows, rows)
+    Reduction("AVG", np.dtype(dtype), count).into(rows, rows)
     for row in rows:
         np.testing.assert_array_equal(row.astype(np.float32), want.astype(np.float32))
 
@@ -46,7 +46,7 @@ def test_overflow_and_nan_are_values() -> None:
     rows = [np.array([np.nan, 60000, 1], np.float16), np.array([1, 60000, np.inf], np.float16)]
     for op, want in [("SUM", [np.nan, np.inf, np.inf]), ("MAX", [np.nan, 60000, np.inf])]:
         out = np.empty(3, np.float16)
-        Summation(op, out.dtype, 2).into([out], rows)
+        Reduction(op, out.dtype, 2).into([out], rows)
         np.testing.assert_array_equal(out, np.array(want, np.float16))
 
 

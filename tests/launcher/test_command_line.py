@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from disttorch_run import cli, placement
+from disttorch_run import arguments, cli, placement
 from disttorch_run.output import Stream
 
 SHOW = """
@@ -18,7 +18,7 @@ import json, os, sys
 names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
          "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
          "NUMBA_NUM_THREADS", "TORCHELASTIC_RUN_ID"]
-leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n != "DISTTORCH_AGENT_FD"]
+leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n not in ("DISTTORCH_AGENT_FD", "DISTTORCH_FLIGHT_FD")]
 print(json.dumps({"env": {n: os.environ.get(n) for n in names},
                   "cores": sorted(os.sched_getaffinity(0)), "leaked": leaked,
                   "argv": sys.argv, "name": __name__, "path": sys.path[0], "file": __file__}))
@@ -89,7 +89,7 @@ def test_a_module_and_a_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("words", "text"),
     [
         (["--nnodes", "2", __file__], "several hosts are not supported yet, use --nnodes 1"),
         (["--nnodes=1:4", __file__], "several hosts are not supported yet"),
@@ -100,26 +100,56 @@ def test_a_module_and_a_command(tmp_path: Path) -> None:
         ),
         (["--master-addr", "10.0.0.1", __file__], "host 10.0.0.1"),
         (["--master-port", "99999", __file__], "port 99999"),
-        (["--max-restarts", "3", __file__], "restarts are not supported yet"),
+        (["--nnodes=2:1", __file__], "expected a number from 1, or a range"),
+        (["--nnodes", "some", __file__], "expected a number from 1, or a range"),
+        (["--local-addr", "10.0.0.1", __file__], "host 10.0.0.1"),
+        (["--rdzv-backend", "etcd", __file__], "expected static or c10d"),
+        (["--rdzv-conf", "timeout", __file__], "expected key=value"),
+        (["--event-log-handler", "console", __file__], "plug-ins are not supported, use null"),
+        (["--logs-specs", "mine", __file__], "plug-ins are not supported, leave it out"),
+        (["--run-path", "--start-method", "fork", __file__], "use spawn"),
+        (["--start-method", "thread", __file__], "invalid choice: 'thread'"),
+        (["--numa-binding", "far", __file__], "invalid choice: 'far'"),
+        (["--monitor-interval", "0", __file__], "--monitor-interval 0: expected a positive number"),
+        (["--max-restarts", "-1", __file__], "--max-restarts -1: expected a number from 0"),
+        (["--signals-to-handle", "SIGTERM,SIGKILL", __file__], "--signals-to-handle SIGKILL"),
+        (["--signals-to-handle", "USR1", __file__], "--signals-to-handle USR1"),
+        (["--local-ranks-filter", "0,7", __file__], "expected ranks from 0 to 0"),
+        (["--local-ranks-filter", "a", __file__], "expected ranks from 0 to 0"),
+        (["--tee", "4:3", __file__], "there is no rank 4 among 1"),
         (["--nproc-per-node", "100000", __file__], "add --oversubscribe"),
+        (["--nproc-per-node", "1000000", "--oversubscribe", __file__], "1000000 processes need about"),
+        (["--nproc-per-node", "-1", __file__], "expected a number from 1"),
+        (["--nproc-per-node", "xpu", __file__], "expected a number from 1"),
         (["--nproc-per-node", "some", __file__], "expected a number from 1, auto, cpu or gpu"),
         (["--nproc-per-node", "0", __file__], "expected a number from 1"),
         (["--nonsense", __file__], "--nonsense"),
         (["--grace", "-1", __file__], "--grace -1"),
         (["--timeout", "0", __file__], "--timeout 0"),
         (["--timeout", "soon", __file__], "invalid float value: 'soon'"),
-        (["--tee", "3", __file__], "--log-dir"),
+        (["--timeout", "nan", __file__], "--timeout nan"),
+        (["--timeout", "inf", __file__], "--timeout inf"),
+        (["--grace", "nan", __file__], "--grace nan"),
+        (["--shutdown-timeout", "-2", __file__], "--grace -2"),
+        (["--log-dir", __file__, __file__], "cannot write logs in"),
+        (["--log-dir", "/proc/logs", __file__], "cannot write logs in /proc/logs"),
+        (["--timeout"], "expected one argument"),
         (["--log-dir", "x", "--tee", "5", __file__], "--tee 5: expected 0, 1, 2 or 3"),
         (["-m", "--no-python", "ls"], "exclude each other"),
         (["--no-python", "no-such-command-here"], "no command no-such-command-here"),
         (["no-such-script.py"], "there is no script no-such-script.py"),
+        (["--status", "--no-status", __file__], "exclude each other"),
+        (["--status-interval", "0", __file__], "--status-interval 0: expected a positive"),
+        (["--dashboard", "70000", __file__], "--dashboard 70000: expected a port"),
+        (["/dev/null"], "/dev/null is not a file"),
+        (["/proc"], "/proc is a folder without __main__.py"),
         ([], "no script given"),
     ],
 )
 def test_wrong_usage_is_one_sentence_and_code_2(
-    arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(arguments) == 2
+    assert cli.main(words) == 2
     err = capsys.readouterr().err
     assert text in err
     assert err.startswith("disttorch-run: ")
@@ -172,11 +202,136 @@ def test_output_goes_to_files_too(tmp_path: Path) -> None:
     done = run("--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, script)
     assert sorted(done.stdout.splitlines()) == ["[rank1] out 1", "out 0"]
     assert sorted(done.stderr.splitlines()) == ["[rank1] err 1", "err 0"]
-    assert (logs / "rank1" / "stdout.log").read_text() == "out 1\n"
-    assert (logs / "rank0" / "stderr.log").read_text() == "err 0\n"
-    quiet = run("--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, "--redirects", "1:3", script)
+    [first] = logs.iterdir()
+    assert (first / "attempt_0" / "1" / "stdout.log").read_text() == "out 1\n"
+    assert (first / "attempt_0" / "0" / "stderr.log").read_text() == "err 0\n"
+    quiet = run(
+        "--nproc-per-node", 2, "--oversubscribe", "--log-dir", logs, "--rdzv-id", "a/b", "--redirects", "1:3", script
+    )
     assert quiet.stdout == "out 0\n"
-    assert (logs / "rank1" / "stderr.log").read_text() == "err 1\n"
+    [second] = logs.glob("a_b_*")
+    assert (second / "attempt_0" / "1" / "stderr.log").read_text() == "err 1\n"
+    assert [path.name for path in (second / "attempt_0").iterdir()] == ["1"]
+
+
+def test_the_output_of_ranks_is_chosen_marked_and_searched_as_torchrun_does(tmp_path: Path) -> None:
+    script = tmp_path / "talk.py"
+    script.write_text(
+        "import os, sys\nfor word in ('apple', 'pear', 'a,b'):\n"
+        "    sys.stdout.write(f'{word} {os.environ[\"RANK\"]}\\n')\n"
+    )
+    two = ("--nproc-per-node", 2, "--oversubscribe")
+    marked = run(
+        *two, "--role", "trainer", "--log-line-prefix-template", "[${role_name}${rank}/${local_rank}]:", script
+    )
+    assert sorted(marked.stdout.splitlines()) == sorted(
+        f"[trainer{rank}/{rank}]:{word} {rank}" for rank in range(2) for word in ("apple", "pear", "a,b")
+    )
+    one = run(
+        *two, "--local-ranks-filter", "1", script, environment={"TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE": "<$rank>"}
+    )
+    assert one.stdout.splitlines() == ["<1>apple 1", "<1>pear 1", "<1>a,b 1"]
+    found = run(*two, "--log-dir", tmp_path / "logs", "-r3", "--duplicate-stdout-filters", "pear,a,,b", script)
+    assert found.stdout == ""
+    [log] = (tmp_path / "logs").glob("*/attempt_0/filtered_stdout.log")
+    assert sorted(log.read_text().splitlines()) == [
+        "[rank0] a,b 0",
+        "[rank0] pear 0",
+        "[rank1] a,b 1",
+        "[rank1] pear 1",
+    ]
+    assert (log.parent / "0" / "stdout.log").read_text() == "apple 0\npear 0\na,b 0\n"
+
+
+def test_a_tee_without_a_folder_says_where_its_files_are(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text("print('out')\n")
+    done = run("-t", "1", tmp_path / "talk.py", environment={"TMPDIR": str(tmp_path)})
+    assert done.stdout == "out\n"
+    [folder] = tmp_path.glob("disttorch_*")
+    assert done.stderr == f"disttorch-run: logs in {folder}\n"
+    assert (folder / "attempt_0" / "0" / "stdout.log").read_text() == "out\n"
+
+
+def test_a_full_disk_ends_the_log_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = Stream("", -1, Path("/dev/full"))
+    os.write(stream.inlet, b"one")
+    assert stream.pump()
+    assert capsys.readouterr().err == "disttorch-run: /dev/full ends here: No space left on device\n"
+    os.write(stream.inlet, b"two")
+    stream.close()
+
+
+def test_torchruns_environment_variables_are_defaults() -> None:
+    pet = {
+        "PET_NPROC_PER_NODE": "auto",
+        "PET_MAX_RESTARTS": "2",
+        "PET_STANDALONE": "1",
+        "PET_NO_PYTHON": "0",
+        "PET_SHUTDOWN_TIMEOUT": "7",
+        "PET_ROLE": "a role",
+        "PET_TEE": "",
+    }
+    asked = arguments.read(["--max-restarts", "1", "train.py", "--max-restarts", "9"], pet)
+    assert (asked.nproc_per_node, asked.max_restarts, asked.standalone, asked.no_python) == ("auto", 1, True, False)
+    assert (asked.grace, asked.role, asked.tee) == (7.0, "a role", "")
+    assert (asked.script, asked.arguments) == ("train.py", ["--max-restarts", "9"])
+    for wrong in ({"PET_STANDALONE": "yes"}, {"PET_MAX_RESTARTS": "many"}):
+        with pytest.raises(arguments.UsageError, match=r"^environment variable PET_"):
+            arguments.read(["train.py"], wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "script", "rest"),
+    [
+        (["-m", "package", "-m", "x"], "package", ["-m", "x"]),
+        (["--", "--odd.py", "--", "a"], "--odd.py", ["--", "a"]),
+        (["-t3", "-r", "1", "a.py", "--", "b"], "a.py", ["--", "b"]),
+        (["--nnodes=1", "a.py", "--help"], "a.py", ["--help"]),
+        (["--standalone"], None, []),
+        (["--dashboard", "a.py", "8000"], "a.py", ["8000"]),
+        (["--dashboard", "8000", "a.py"], "a.py", []),
+    ],
+)
+def test_what_comes_after_the_script_belongs_to_it(words: list[str], script: str | None, rest: list[str]) -> None:
+    asked = arguments.read(words, {})
+    assert (asked.script, asked.arguments) == (script, rest)
+    if "--dashboard" in words:
+        assert asked.dashboard == (8000 if words[1] == "8000" else 0)
+
+
+def test_hosts_that_are_this_one_are_accepted(tmp_path: Path) -> None:
+    import socket
+
+    for words in (
+        ["--master-addr", socket.gethostname(), "--master-port", "1234"],
+        ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:1234", "--local-addr", "127.0.0.2"],
+        ["--rdzv-endpoint", "[::1]:1234", "--nnodes", "1:1", "--rdzv-conf", "timeout=900,is_host=1"],
+    ):
+        assert cli.options_from([*words, __file__]).port == 1234
+    options = cli.options_from(["--standalone", "--rdzv-endpoint", "node7:1234", "--rdzv-id", "x", __file__])
+    assert options.port == 0
+    assert options.label != "x"
+
+
+def test_a_folder_and_a_zip_file_run_as_python_runs_them(tmp_path: Path) -> None:
+    import zipfile
+
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__main__.py").write_text("import sys, helper\nprint(helper.word, sys.argv[1:], __name__)\n")
+    (tmp_path / "app" / "helper.py").write_text("word = 'hello'\n")
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as archive:
+        for path in (tmp_path / "app").glob("*.py"):
+            archive.write(path, path.name)
+    for target in ("app", "app.pyz"):
+        done = run(tmp_path / target, "x")
+        assert (done.stdout, done.stderr) == ("hello ['x'] __main__\n", "")
+
+
+def test_an_unreadable_script_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret.py").write_text("")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    with pytest.raises(arguments.UsageError, match=r"no permission to read .*secret\.py"):
+        cli.options_from([str(tmp_path / "secret.py")])
 
 
 def test_lines_get_their_prefix_and_progress_bars_only_their_last_state() -> None:

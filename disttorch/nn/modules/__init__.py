@@ -15,6 +15,12 @@ from disttorch.nn.modules.activation import (
     Softplus,
     Tanh,
 )
+from disttorch.nn.modules.batchnorm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    SyncBatchNorm,
+)
 from disttorch.nn.modules.container import (
     ModuleDict,
     ModuleList,
@@ -32,6 +38,11 @@ from disttorch.nn.modules.flatten import (
     Flatten,
     Unflatten,
 )
+from disttorch.nn.modules.instancenorm import (
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+)
 from disttorch.nn.modules.linear import (
     Identity,
     Linear,
@@ -47,6 +58,12 @@ from disttorch.nn.modules.loss import (
     SmoothL1Loss,
 )
 from disttorch.nn.modules.module import Module
+from disttorch.nn.modules.normalization import (
+    GroupNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    RMSNorm,
+)
 from disttorch.nn.modules.padding import (
     CircularPad1d,
     CircularPad2d,
@@ -87,6 +104,9 @@ __all__ = [
     "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
@@ -100,12 +120,18 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GroupNorm",
     "Hardtanh",
     "HuberLoss",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -118,6 +144,7 @@ __all__ = [
     "NLLLoss",
     "ParameterDict",
     "ParameterList",
+    "RMSNorm",
     "RNNBase",
     "ReLU",
     "ReLU6",
@@ -133,6 +160,7 @@ __all__ = [
     "SmoothL1Loss",
     "Softmax",
     "Softplus",
+    "SyncBatchNorm",
     "Tanh",
     "Unflatten",
     "ZeroPad1d",

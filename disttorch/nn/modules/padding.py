@@ -123,19 +123,30 @@ class ReplicationPad3d(_PadNd):
     dimensions, mode = 3, "replicate"
 
 
-class CircularPad1d(_PadNd):
+class _CircularPadNd(_PadNd):
+    mode = "circular"
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `input` with its last dimensions padded."""
+        n = self.dimensions
+        if input.ndim not in (n + 1, n + 2):
+            raise ValueError(f"expected {n + 1}D or {n + 2}D input (got {input.ndim}D input)")
+        return super().forward(input)
+
+
+class CircularPad1d(_CircularPadNd):
     """Go on at the other end of [N, C, L]."""
 
-    dimensions, mode = 1, "circular"
+    dimensions = 1
 
 
-class CircularPad2d(_PadNd):
+class CircularPad2d(_CircularPadNd):
     """Go on at the other end of [N, C, H, W]."""
 
-    dimensions, mode = 2, "circular"
+    dimensions = 2
 
 
-class CircularPad3d(_PadNd):
+class CircularPad3d(_CircularPadNd):
     """Go on at the other end of [N, C, D, H, W]."""
 
-    dimensions, mode = 3, "circular"
+    dimensions = 3

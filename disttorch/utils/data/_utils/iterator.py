@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from disttorch.backends import cuda_device_count
+from disttorch.core import observe
 from disttorch.random import Generator, default_generator
 from disttorch.utils.data._utils.collate import map_tensors
 from disttorch.utils.data._utils.fetch import make_fetcher
@@ -76,11 +78,15 @@ class LoaderIterator:
             raise StopIteration
         progress.batches += progress.failed
         progress.failed = True
+        observer = observe.observer
+        begun = 0 if observer is None else time.monotonic_ns()
         try:
             batch = self._next_batch()
         except StopIteration:
             progress.finished = True
             raise
+        if observer is not None:
+            observer(f"enumerate(DataLoader)#{type(self).__name__}.__next__", begun, time.monotonic_ns(), "data")
         progress.failed = False
         progress.batches += 1
         if self._length_said is not None:

@@ -1,0 +1,66 @@
+"""Tensors as the collectives see them: elements in order, in memory that the ranks can exchange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from disttorch.distributed.headers import DTYPES
+
+
+class Operand:
+    """A tensor or NumPy array that takes part in a collective.
+
+    holder: what the user gave; array: its elements (NumPy, or CuPy on a GPU); name: the collective's, for errors.
+    Raises TypeError for what cannot be sent.
+    """
+
+    def __init__(self, holder: Any, name: str) -> None:
+        array = holder if isinstance(holder, np.ndarray) else getattr(holder, "_a", None)
+        if array is None:
+            raise TypeError(f"{name}: expected a tensor, got {type(holder).__name__}")
+        if array.dtype.name not in DTYPES:
+            raise TypeError(f"{name}: tensors of {array.dtype.name} cannot be sent to other ranks")
+        self.holder, self.array = holder, array
+        self.shape: tuple[int, ...] = array.shape
+        self.dtype: np.dtype = array.dtype
+        self.nbytes: int = array.nbytes
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}{list(self.shape)}"
+
+    def flat(self) -> np.ndarray:
+        """Return the elements in order, 1-D: the array's own memory if that is possible, else a copy."""
+        if not isinstance(self.array, np.ndarray):
+            return np.asarray(self.array.get()).reshape(-1)
+        return self.array.reshape(-1) if self.array.flags.c_contiguous else self.array.flatten()
+
+    def bytes(self) -> np.ndarray:
+        """Return `flat` as uint8."""
+        return self.flat().view(np.uint8)
+
+    def put(self, flat: np.ndarray) -> None:
+        """Take over what the collective has written to `flat` (of any type), which `flat()` or `bytes()` has returned."""
+        if not isinstance(self.array, np.ndarray):
+            self.array.set(flat.view(self.dtype).reshape(self.shape))
+        elif not self.array.flags.c_contiguous:
+            self.array[...] = flat.view(self.dtype).reshape(self.shape)
+        counter = getattr(self.holder, "_counter", None)
+        if counter is not None:  # autograd notices if the old value was saved
+            counter[0] += 1
+
+
+def array_of(tensor: Any, name: str) -> np.ndarray:
+    """Return the array of a tensor or array on the CPU; TypeError for what cannot be sent."""
+    array = Operand(tensor, name).array
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a tensor on the CPU, got one on a GPU; pass tensor.cpu()")
+    return array
+
+
+def check_alike(name: str, what: str, operands: list[Operand], like: Operand, of: str) -> None:
+    """Raise ValueError unless all `operands` have the shape and type of `like`."""
+    for r, operand in enumerate(operands):
+        if (operand.shape, operand.dtype) != (like.shape, like.dtype):
+            raise ValueError(f"{name}: {what}[{r}] is {operand}, {of} is {like}; they must be alike")
