@@ -19,7 +19,8 @@ import json, os, sys
 names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
          "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
          "NUMBA_NUM_THREADS", "TORCHELASTIC_RUN_ID"]
-leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n != "DISTTORCH_AGENT_FD"]
+used_later = ("DISTTORCH_AGENT_FD", "DISTTORCH_FLIGHT_FD")
+leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n not in used_later]
 print(json.dumps({"env": {n: os.environ.get(n) for n in names},
                   "cores": sorted(os.sched_getaffinity(0)), "leaked": leaked,
                   "argv": sys.argv, "name": __name__, "path": sys.path[0], "file": __file__}))
@@ -130,6 +131,9 @@ def test_a_module_and_a_command(tmp_path: Path) -> None:
         (["--timeout", "soon", __file__], "invalid float value: 'soon'"),
         (["--timeout", "nan", __file__], "--timeout nan"),
         (["--timeout", "inf", __file__], "--timeout inf"),
+        (["--timeout", "1e300", __file__], "--timeout 1e+300"),
+        (["--master-port", "-5", __file__], "port -5"),
+        ([""], "is a folder without __main__.py"),
         (["--grace", "nan", __file__], "--grace nan"),
         (["--shutdown-timeout", "-2", __file__], "--grace -2"),
         (["--log-dir", __file__, __file__], "cannot write logs in"),
@@ -386,6 +390,17 @@ for number in range(100_000):
     lines = out.splitlines()
     assert len(lines) > 10_000  # nothing that had been passed on is lost
     assert lines[:10_000] == [f"[rank1] a line to fill the pipe {number}" for number in range(10_000)]
+
+
+def test_a_run_goes_on_when_nobody_reads_its_messages(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import sys, time\ntime.sleep(1)\nopen(sys.argv[1], 'w').write('done')\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "disttorch_run", "--dashboard", tmp_path / "train.py", tmp_path / "result"]
+    done = subprocess.run(command, stdout=writer, stderr=writer, timeout=60)
+    os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "result").read_text() == "done"
 
 
 def test_without_the_launcher_a_group_needs_rank_and_world_size() -> None:
