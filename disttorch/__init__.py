@@ -104,7 +104,7 @@ from disttorch._settings import *
 from disttorch.threads import get_num_threads, set_num_threads
 from disttorch.version import __version__
 from disttorch.serialization import load, save
-from disttorch import distributed, fft, linalg, masked, multiprocessing, nn, optim, signal, special, utils
+from disttorch import distributed, fft, futures, linalg, masked, multiprocessing, nn, optim, signal, special, utils
 
 # What `torch` itself has of `nn.functional`, where both are the same function or take the same arguments.
 from disttorch.nn.functional import (

@@ -23,18 +23,24 @@ from disttorch.core import observe
 Edge = tuple[Any, int]
 
 
-class _Pass(threading.local):
-    callbacks: list[Callable[[], None]] | None = None
+class _Passes(threading.local):
+    running: Sweep | None = None
+    outermost: Sweep | None = None
 
 
-_current = _Pass()
+_current = _Passes()
 
 
 def queue_callback(callback: Callable[[], None]) -> None:
     """Call `callback` when the backward pass that now runs in this thread has finished."""
-    if _current.callbacks is None:
+    if _current.running is None:
         raise RuntimeError("Final callbacks can only be installed during backward pass.")
-    _current.callbacks.append(callback)
+    _current.running.callbacks.append(callback)
+
+
+def outermost_pass() -> Sweep | None:
+    """Return the backward pass that runs in this thread, the outer one where backward has called backward."""
+    return _current.outermost
 
 
 class Sweep:
@@ -48,6 +54,7 @@ class Sweep:
         self.captured: dict[Edge, Any] = dict.fromkeys(targets or ())
         self.pending: dict[Edge, Any] = {}
         self.owned: set[Edge] = set()
+        self.callbacks: list[Callable[[], None]] = []
         self.nodes, self.uses = reachable(roots)
         if targets is not None:
             self.nodes = _leading_to(self.nodes, self.captured)
@@ -168,6 +175,17 @@ class Sweep:
             for hook in list(hooks.accumulated.values()):
                 hook(leaf)
 
+    def keep(self, tensor: Tensor, edge: Edge) -> None:
+        """Add what was captured at an edge to the `.grad` of its tensor, and call a leaf's hooks on that."""
+        gradient = self.captured[edge]
+        if gradient is None:
+            return
+        self.space.accumulate(tensor, gradient, fresh=False)
+        hooks = tensor.__dict__.get("_hooks")
+        if hooks is not None and tensor._edge is None:
+            for hook in list(hooks.accumulated.values()):
+                hook(tensor)
+
     def run_gradient_hooks(self, hooks: Any, incoming: list[Any]) -> list[Any]:
         """Apply tensor hooks to the gradients of a node's outputs, and keep those of `retain_grad`."""
         for k, table in hooks.gradient.items():
@@ -269,17 +287,26 @@ def _start(
     return edges, initial
 
 
-def _sweep(sweep: Sweep, edges: Sequence[Edge], gradients: Sequence[Any]) -> None:
+def _sweep(
+    sweep: Sweep, edges: Sequence[Edge], gradients: Sequence[Any], keep: Sequence[tuple[Tensor, Edge]] = ()
+) -> None:
+    """Run a pass and what was queued for its end; each tensor of `keep` gets as `.grad` what its edge has captured."""
     observer = observe.observer
     begun = 0 if observer is None else time.monotonic_ns()
-    outer, _current.callbacks = _current.callbacks, []
+    outer, _current.running = _current.running, sweep
+    if outer is None:
+        _current.outermost = sweep
     try:
         with grad_mode.set_grad_enabled(sweep.create_graph):
             sweep.run(edges, gradients)
-        for callback in _current.callbacks:
+            for tensor, edge in keep:
+                sweep.keep(tensor, edge)
+        for callback in sweep.callbacks:
             callback()
     finally:
-        _current.callbacks = outer
+        _current.running = outer
+        if outer is None:
+            _current.outermost = None
         if observer is not None:
             observer("backward", begun, time.monotonic_ns(), "compute")
 
@@ -311,10 +338,7 @@ def backward(
         raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     targets = _targets(wanted)
     sweep = Sweep(edges, targets, retain, create_graph)
-    _sweep(sweep, edges, initial)
-    for tensor, edge in zip(wanted, targets):
-        if sweep.captured[edge] is not None:
-            sweep.space.accumulate(tensor, sweep.captured[edge], fresh=False)
+    _sweep(sweep, edges, initial, list(zip(wanted, targets)))
 
 
 def grad(

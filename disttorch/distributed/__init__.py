@@ -20,6 +20,8 @@ from disttorch.distributed.errors import (
     QueueEmptyError,
     StoreTimeout,
 )
+from disttorch.distributed.flight import flight_records
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
 from disttorch.distributed.groups import (
     GroupMember,
     get_global_rank,
@@ -80,12 +82,14 @@ from disttorch.distributed.store_file import FileStore
 from disttorch.distributed.work import Work
 
 __all__ = [
+    "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
     "DistError",
     "DistNetworkError",
     "DistStoreError",
     "FileStore",
+    "GradBucket",
     "GroupMember",
     "HashStore",
     "P2POp",
@@ -112,6 +116,7 @@ __all__ = [
     "broadcast_object_list",
     "default_store",
     "destroy_process_group",
+    "flight_records",
     "gather",
     "gather_object",
     "get_backend",

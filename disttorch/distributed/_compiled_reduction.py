@@ -23,7 +23,7 @@ def _as_pointer(_typing: Any, _address: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def _row(address: int, count: int, like: np.ndarray) -> np.ndarray:
-    return carray(_as_pointer(address), count, like.dtype)
+    return carray(_as_pointer(address), count, like.dtype)  # type: ignore[call-arg]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

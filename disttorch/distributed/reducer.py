@@ -4,7 +4,7 @@ Parameters are packed into buckets in reverse order of registration, about the o
 backward finishes them. A bucket's memory is this rank's row of a shared segment; when its last
 gradient is there, its all-reduce starts in the communication thread. After the parameters' values
 a bucket holds one number per parameter, 1 where this rank had a gradient, so that one sum also
-tells whether anybody had one; with `weighted`, one more, the rank's weight.
+tells whether anybody had one; with `weighted`, the rank's weight is in there, too.
 
     reducer = Reducer(names, [p._a for p in parameters])
     # in each parameter's post-accumulate hook:  view = reducer.mark_ready(index, grad)
@@ -13,60 +13,24 @@ tells whether anybody had one; with `weighted`, one more, the rank's weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.distributed import steps
-from disttorch.distributed.call import Call
 from disttorch.distributed.errors import DistError
+from disttorch.distributed.gradient_buckets import CommHook, GradBucket, Span, plan_buckets
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.reduction import check_reducible
-from disttorch.distributed.runtime import default
-from disttorch.distributed.transport import Bucket, Transport
-from disttorch.distributed.work import Work
+from disttorch.distributed.runtime import default, get_world_size
+from disttorch.distributed.same_model import check_same_model
+from disttorch.distributed.transport import Transport
+from disttorch.futures import Future
 
 FIRST_BUCKET_BYTES = 1024 * 1024
 BUCKET_BYTES = 25 * 1024 * 1024
-_CACHE_LINE = 64
-
-
-class _Span:
-    """One bucket: which parameters it holds, where, and how far this step has come."""
-
-    def __init__(self, number: int, dtype: np.dtype, members: list[int]) -> None:
-        self.number, self.dtype, self.members = number, dtype, members
-        self.names: tuple[str, ...] = ()
-        self.memory: Bucket | None = None
-        self.flat = np.empty(0, dtype)
-        self.has_gradient = self.flat
-        self.weight = self.flat
-        self.missing = 0
-        self.work: Work | None = None
-
-
-def plan_buckets(sizes: Sequence[int], dtypes: Sequence[str], first_bytes: int, bucket_bytes: int) -> list[list[int]]:
-    """Pack parameters into buckets, last parameter first.
-
-    sizes: bytes of each; dtypes: names; a bucket holds one dtype and is closed when it has reached
-    its size: `first_bytes` for the first bucket of a dtype, `bucket_bytes` for the others. Returns
-    lists of indices.
-    """
-    plan: list[list[int]] = []
-    open_bucket: dict[str, tuple[list[int], int]] = {}
-    begun: set[str] = set()
-    for index in reversed(range(len(sizes))):
-        members, filled = open_bucket.pop(dtypes[index], ([], 0))
-        if not members:
-            plan.append(members)
-        members.append(index)
-        filled += sizes[index]
-        if filled < (bucket_bytes if dtypes[index] in begun else first_bytes):
-            open_bucket[dtypes[index]] = members, filled
-        else:
-            begun.add(dtypes[index])
-    return plan
 
 
 class Reducer:
@@ -95,69 +59,51 @@ class Reducer:
             raise ValueError(f"Reducer: expected a name per parameter, got {len(names)} and {len(parameters)}")
         self._group = default(group)
         self.weighted = weighted
+        self.all_used = True
+        self.news = False
         self._weight = 1.0
-        self._shapes = [tuple(p.shape) for p in parameters]
-        for parameter in parameters:
-            if not isinstance(parameter, np.ndarray):
-                raise NotImplementedError(
-                    "Reducer: parameters on a GPU are not supported yet; keep the model on the CPU"
-                )
-            check_reducible("AVG", parameter.dtype)
-        description = [[n, list(p.shape), p.dtype.name] for n, p in zip(names, parameters, strict=True)]
-        plan = self._agree(description, [bucket_bytes, first_bucket_bytes, int(weighted)], parameters)
-        self.buckets = [self._build(members, names, parameters) for members in plan]
+        self._divisor: float | None = None
+        self._hook: tuple[Any, CommHook, Sequence[Tensor]] | None = None
+        for name, parameter in zip(names, parameters, strict=True):
+            _check_array(name, parameter)
+        bucket_bytes, first_bucket_bytes = self._agree(names, parameters, [bucket_bytes, first_bucket_bytes])
+        sizes, dtypes = [p.nbytes for p in parameters], [p.dtype.name for p in parameters]
+        plan = plan_buckets(sizes, dtypes, first_bucket_bytes, bucket_bytes)
         self._views: list[np.ndarray] = [np.empty(0)] * len(parameters)
-        self._place: list[tuple[_Span, int]] = [(self.buckets[0], 0)] * len(parameters)
-        for span in self.buckets:
-            self._lay_out(span)
-        self._fired = bytearray(len(parameters))
+        self._place: list[tuple[Span, int]] = []
+        self.buckets = [self._build(members, names, parameters) for members in plan]
+        where = {index: (span, i) for span in self.buckets for i, index in enumerate(span.members)}
+        self._place = [where[index] for index in range(len(parameters))]
+        self.fired = bytearray(len(parameters))
         self._next = 0
-        self.reset()
 
-    def _agree(self, mine: list[list[Any]], options: list[int], parameters: Sequence[np.ndarray]) -> list[list[int]]:
-        """Check that all ranks hold the same parameters and return rank 0's bucket plan."""
-        from disttorch.distributed.object_collectives import all_gather_object
+    def _agree(self, names: Sequence[str], parameters: Sequence[np.ndarray], sizes: list[int]) -> list[int]:
+        """Check that all ranks hold the same parameters and return rank 0's bucket sizes."""
+        mine = [["parameter", n, p.dtype.name, list(p.shape), True] for n, p in zip(names, parameters, strict=True)]
+        first = check_same_model(mine, {"weighted": self.weighted, "bucket sizes": sizes}, {"weighted"}, self._group)
+        agreed: list[int] = first["bucket sizes"]
+        return agreed
 
-        everybody: list[list] = [[]] * self._group.size()
-        all_gather_object(everybody, [mine, options], self._group)
-        for rank, (theirs, _) in enumerate(everybody):
-            _check_same_parameters(everybody[0][0], theirs, rank)
-        bucket_bytes, first_bytes, weighted = everybody[0][1]
-        if any(other[1][2] != weighted for other in everybody):
-            raise DistError("Reducer: some ranks weight their gradients and some do not; pass the same `weighted`")
-        return plan_buckets(
-            [p.nbytes for p in parameters],
-            [p.dtype.name for p in parameters],
-            first_bytes,
-            bucket_bytes,
-        )
-
-    def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[np.ndarray]) -> _Span:
+    def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[np.ndarray]) -> Span:
         number = self._group.buckets
         self._group.buckets += 1
-        span = _Span(number, parameters[members[0]].dtype, members)
-        span.names = tuple(names[index] for index in members)
+        shapes = [tuple(parameters[index].shape) for index in members]
+        span = Span(number, members, tuple(names[index] for index in members), shapes)
+        dtype = parameters[members[0]].dtype
+        total = (sum(span.sizes) + len(members) + 2) * dtype.itemsize
+        views = span.take(self._group.transport.allocate(f"bucket{number}", total), dtype)
+        for index, view in zip(members, views, strict=True):
+            self._views[index] = view
         return span
-
-    def _lay_out(self, span: _Span) -> None:
-        itemsize = span.dtype.itemsize
-        offsets, end = [], 0
-        for index in span.members:
-            offsets.append(end)
-            end += -(-_size(self._shapes[index]) * itemsize // _CACHE_LINE) * _CACHE_LINE // itemsize
-        total = end + len(span.members) + 1
-        span.memory = self._group.transport.allocate(f"bucket{span.number}", total * itemsize)
-        span.flat = span.memory.row.view(span.dtype)
-        span.flat[:] = 0
-        span.has_gradient, span.weight = span.flat[end : total - 1], span.flat[total - 1 :]
-        for position, (index, offset) in enumerate(zip(span.members, offsets, strict=True)):
-            shape = self._shapes[index]
-            self._views[index] = span.flat[offset : offset + _size(shape)].reshape(shape)
-            self._place[index] = span, position
 
     def view(self, index: int) -> np.ndarray:
         """Return the memory of parameter `index`'s gradient in its bucket, in the parameter's shape."""
         return self._views[index]
+
+    def name(self, index: int) -> str:
+        """Return the name of parameter `index`."""
+        span, position = self._place[index]
+        return span.names[position]
 
     def set_weight(self, weight: float) -> None:
         """Set how much this rank's gradients count in the coming steps, such as its number of samples; 0 for none."""
@@ -165,140 +111,192 @@ class Reducer:
             raise DistError("Reducer.set_weight needs Reducer(weighted=True), on every rank")
         self._weight = float(weight)
 
+    def set_divisor(self, divisor: float | None) -> None:
+        """Divide the coming sums by this number, the same on every rank; None for the number of ranks."""
+        self._divisor = None if divisor == get_world_size(self._group) else divisor
+
+    def set_hook(self, state: Any, hook: CommHook, parameters: Sequence[Tensor]) -> None:
+        """Let `hook(state, GradBucket)` reduce the buckets from now on; `parameters` are those of this reducer."""
+        self._hook = state, hook, parameters
+
+    def abandon(self) -> None:
+        """Forget what a step that has failed has left behind, once its reductions are over."""
+        if 1 in self.fired:
+            for span in self.buckets:
+                if span.work is not None:
+                    span.work.wait()
+            self.reset()
+
     def reset(self) -> None:
         """Begin a step anew, forgetting gradients that were marked and not yet reduced."""
-        self._fired = bytearray(len(self._views))
+        self.fired = bytearray(len(self._views))
         self._next = 0
         for span in self.buckets:
-            span.missing, span.work = len(span.members), None
+            span.begin()
 
-    def mark_ready(self, index: int, grad: np.ndarray) -> np.ndarray:
+    def is_fired(self, index: int) -> bool:
+        """Say whether parameter `index` was marked in this step."""
+        return bool(self.fired[index])
+
+    def unfired(self) -> list[int]:
+        """Return which parameters were not marked yet in this step."""
+        return [i for i, fired in enumerate(self.fired) if not fired] if 0 in self.fired else []
+
+    def is_launched(self, index: int) -> bool:
+        """Say whether the reduction of parameter `index`'s bucket has begun."""
+        return self._place[index][0].launched
+
+    def mark_ready(self, index: int, grad: np.ndarray, used: bool = True) -> np.ndarray:
         """Take parameter `index`'s finished gradient and return its view in the bucket, to be used as `.grad`.
 
         Copies `grad` unless it is that view already. Starts the reduction of every bucket that is
-        now due. The view holds the average once `finalize` has returned. Raises DistError if the
-        gradient was marked in this step.
+        now due. The view holds the average once `finalize` has returned. With `used=False` the
+        values count without making the parameter a used one. Raises DistError if the gradient was
+        marked in this step, or has another dtype or shape than the parameter.
         """
-        if self._fired[index]:
-            raise DistError(
-                f"the gradient of parameter {self._name(index)} was finished twice in one "
-                "step; call finalize() after "
-                "every backward, or run the extra backward passes under no_sync()"
-            )
-        span, position = self._place[index]
+        if self.fired[index]:
+            raise self._twice(index)
         view = self._views[index]
+        span, position = self._place[index]
         if grad is not view:
-            np.copyto(view, grad)
-        self._fired[index] = 1
-        span.has_gradient[position] = 1
+            if type(grad) is not np.ndarray or grad.dtype != span.dtype or grad.shape != view.shape:
+                raise self._changed(index, grad)
+            view[...] = grad
+        self.fired[index] = 1
+        if not used:
+            span.unused.append(position)
         span.missing -= 1
-        if span.missing == 0:
-            self._launch_full(self.buckets[:-1])
+        if not span.missing:
+            self._launch_full(len(self.buckets) - 1)
         return view
 
-    def finalize(self, current: Callable[[int], np.ndarray | None] | None = None) -> list[bool]:
+    def _changed(self, index: int, grad: Any) -> DistError:
+        view, where = self._views[index], "" if isinstance(grad, np.ndarray) else " on a GPU"
+        return DistError(
+            f"the gradient of parameter {self.name(index)} is {grad.dtype.name}{list(grad.shape)}{where}, but the parameter "
+            f"was {view.dtype.name}{list(view.shape)} on the CPU when its gradients were put into buckets; change a "
+            "module's type or device first and wrap it then"
+        )
+
+    def _twice(self, index: int) -> DistError:
+        return DistError(
+            f"the gradient of parameter {self.name(index)} was finished twice in one step, and the first one may be on "
+            "its way to the other ranks already; if backward calls backward, as in checkpointing, pass "
+            "static_graph=True; else call finalize() after every backward, or run the extra ones under no_sync()"
+        )
+
+    def finalize(self) -> list[bool]:
         """Reduce what is left, wait for everything, and say for each parameter whether any rank had a gradient.
 
-        A parameter that was not marked counts as zeros here, or as `current(index)` if that
-        returns an array (the gradient left from steps without synchronisation). Afterwards
-        `view(index)` holds the average on every rank.
+        A parameter that was not marked counts as zeros here. Afterwards `view(index)` holds the
+        average on every rank; `all_used` says whether the answer is True throughout, and `news`
+        whether any rank had set `news` before.
         """
-        if 0 in self._fired:
-            for index, fired in enumerate(self._fired):
-                if not fired:
-                    self._fill_unfired(index, None if current is None else current(index))
-        self._launch_full(self.buckets)
-        used = [True] * len(self._views)
-        for span in self.buckets:
-            if span.work is not None:
-                span.work.wait()
-            if self.weighted:
-                _divide_by_weight(span)
-            if not span.has_gradient.all():
-                for index, flag in zip(span.members, span.has_gradient, strict=True):
-                    used[index] = bool(flag)
+        for index in self.unfired():
+            self._views[index].fill(0)
+            span, position = self._place[index]
+            span.unused.append(position)
+            span.missing -= 1
+        self._launch_full(len(self.buckets))
+        if self._hook is not None:
+            self._finish_hooks()
+        self._wait()
+        used = [True] * len(self._views) if self.all_used else self._used()
         self.reset()
         return used
 
-    def _fill_unfired(self, index: int, grad: np.ndarray | None) -> None:
-        if grad is not None:
-            self.mark_ready(index, grad)
-            return
-        span, position = self._place[index]
-        self._views[index].fill(0)
-        span.has_gradient[position] = 0
-        span.missing -= 1
+    def _wait(self) -> None:
+        self.all_used = True
+        for span in self.buckets:
+            if span.work is not None and self._hook is None:
+                span.work.wait()
+            if self.weighted or self._divisor is not None:
+                self._divide(span)
+            if span.has_gradient.tobytes() != span.all_used:
+                self.all_used = self.all_used and bool(span.has_gradient.all())
+        self.news = bool(self.buckets[-1].news[0])
 
-    def _launch_full(self, due: Sequence[_Span]) -> None:
-        """Start the buckets of `due` that are full, in order: every rank starts them in the same.
+    def _used(self) -> list[bool]:
+        return [bool(span.has_gradient[position]) for span, position in self._place]
+
+    def _divide(self, span: Span) -> None:
+        total = span.weight[0] if self.weighted else self._divisor
+        if total and self._hook is None:
+            np.divide(span.flat, total, out=span.flat)
+
+    def _launch_full(self, due: int) -> None:
+        """Start those of the first `due` buckets that are full, in order: every rank starts them in the same.
 
         The last one is due only when backward has ended: there is nothing left to overlap with, so
         it runs in the calling thread, which saves two thread switches.
         """
-        while self._next < len(due) and due[self._next].missing == 0:
-            span = due[self._next]
+        buckets = self.buckets
+        while self._next < due and not buckets[self._next].missing:
+            span = buckets[self._next]
             self._next += 1
-            self._launch(span, async_op=span is not self.buckets[-1])
+            span.launched = True
+            span.mark_flags(self.news)
+            if self._hook is not None:
+                self._run_hook(span)
+            else:
+                self._launch(span, async_op=span is not buckets[-1])
 
-    def _launch(self, span: _Span, async_op: bool) -> None:
-        op = "SUM" if self.weighted else "AVG"
+    def _launch(self, span: Span, async_op: bool) -> None:
+        op = "AVG" if self._divisor is None and not self.weighted else "SUM"
         weight = self._weight if self.weighted else None
-        call = Call(
-            "bucket",
-            span.dtype.name,
-            span.flat.shape,
-            op,
-            -1,
-            span.names,
-            span.number,
-            span.flat.nbytes,
-        )
 
         def body(transport: Transport) -> None:
-            assert span.memory is not None
             if weight is not None:
                 span.weight[0] = 1
                 np.multiply(span.flat, weight, out=span.flat)
             steps.reduce_bucket(transport, span.memory, span.flat, op)
 
-        span.work = self._group.collective(call, body, async_op)
+        span.work = self._group.collective(span.call(op), body, async_op)
 
-    def _name(self, index: int) -> str:
-        span, position = self._place[index]
-        return span.names[position]
+    # -- comm hooks -------------------------------------------------------------------------------
 
-
-def _divide_by_weight(span: _Span) -> None:
-    total = span.weight[0]
-    if total:
-        np.divide(span.flat, total, out=span.flat)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
-
-
-def _check_same_parameters(first: list[list], other: list[list], rank: int) -> None:
-    for mine, theirs in zip(first, other, strict=False):
-        if mine != theirs:
-            raise DistError(
-                f"the ranks hold different parameters: rank 0 has {_parameter(mine)} where "
-                f"rank {rank} has "
-                f"{_parameter(theirs)}; build the same model on every rank"
-            )
-    if len(first) != len(other):
-        longer, where = (first, 0) if len(first) > len(other) else (other, rank)
-        extra = _parameter(longer[min(len(first), len(other))])
-        raise DistError(
-            f"the ranks hold different parameters: rank 0 has {len(first)} and rank {rank} has "
-            f"{len(other)}; "
-            f"only rank {where} has {extra}; build the same model on every rank"
+    def _run_hook(self, span: Span) -> None:
+        assert self._hook is not None
+        state, hook, parameters = self._hook
+        number = self._next - 1
+        bucket = GradBucket(
+            number, wrap(span.values), [parameters[i] for i in span.members], number == len(self.buckets) - 1
         )
+        future = hook(state, bucket)
+        if not isinstance(future, Future):
+            raise TypeError(f"a comm hook must return a torch.futures.Future, got {type(future).__name__}")
+        span.work = future
+
+    def _finish_hooks(self) -> None:
+        """Take what the hooks have made of the buckets, and sum the flags, which hooks do not see."""
+        flags = np.concatenate([span.has_gradient.real != 0 for span in self.buckets] + [[self.news]])
+        self._sum_flags(flags)
+        start = 0
+        for span in self.buckets:
+            assert isinstance(span.work, Future)
+            result = span.work.wait()
+            result = result[0] if isinstance(result, (list, tuple)) and len(result) == 1 else result
+            array = getattr(result, "_a", None)
+            if array is None or array.size != span.values.size:
+                raise TypeError(
+                    f"the Future of a comm hook must hold one tensor of {span.values.size} elements, the bucket's new "
+                    f"values, got {'a tensor of ' + str(array.size) if array is not None else type(result).__name__}"
+                )
+            if array is not span.values:
+                np.copyto(span.values, array.reshape(-1), casting="same_kind")
+            span.has_gradient[:] = flags[start : start + len(span.members)]
+            start += len(span.members)
+        self.buckets[-1].news[0] = flags[-1]
+
+    def _sum_flags(self, flags: np.ndarray) -> None:
+        from disttorch.distributed.collectives import ReduceOp, all_reduce
+
+        all_reduce(flags.view(np.uint8), ReduceOp.MAX, self._group)
 
 
-def _parameter(entry: list) -> str:
-    name, shape, dtype = entry
-    return f"{name} {dtype}{list(shape)}"
+def _check_array(name: str, parameter: Any) -> None:
+    if not isinstance(parameter, np.ndarray):
+        raise NotImplementedError(
+            f"Reducer: parameter {name} is on a GPU, which is not supported yet; keep the model on the CPU"
+        )
+    check_reducible("AVG", parameter.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 from disttorch.autograd.function import Function
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of, kernels_of
-from disttorch.distributed import collectives, runtime
+from disttorch.distributed import collectives, redistribution, runtime
 from disttorch.ops.join import cat
 from disttorch.ops.norm import affine, check_channels, empty_affine, move_towards, narrowed, widened
 from disttorch.ops.registry import traced
@@ -103,7 +103,7 @@ def _merged(count: int, mean: Any, var: Any, group: Any) -> tuple[int, Any, Any]
     xp, channels = backend_of(mean).namespace, mean.size
     own = xp.concatenate([mean.reshape(-1), var.reshape(-1), xp.full(1, float(count))])
     table = [xp.empty_like(own) for _ in range(runtime.get_world_size(group))]
-    collectives.all_gather(table, own, group)
+    redistribution.all_gather(table, own, group)
     means, variances, counts = xp.split(xp.stack(table), [channels, 2 * channels], axis=1)
     total = max(int(counts.sum()), 1)
     all_mean = (counts * means).sum(0) / total

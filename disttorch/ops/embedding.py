@@ -11,6 +11,7 @@ from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.backends import backend_of
 from disttorch.ops.creation import zeros
 from disttorch.ops.define import expect_tensor, operator
+from disttorch.ops.index import frozen
 from disttorch.ops.registry import traced
 
 __all__ = ["embedding", "embedding_bag", "one_hot"]
@@ -107,7 +108,7 @@ def embedding(
         padding_idx %= count
     if max_norm is not None:
         _limit_rows(weight, rows, max_norm, norm_type)
-    found = weight[input.detach()]
+    found = traced.index(weight, frozen((rows,), weight)) if rows.ndim else weight[int(rows)]
     if scale_grad_by_freq and rows.size:
         found = _shared_gradient(found, rows, count)
     if padding_idx is None:

@@ -17,7 +17,7 @@ from disttorch.autograd.views import check_inplace, written
 from disttorch.backends import backend_of, device_of, kernels_of
 from disttorch.core.dtypes import number_as
 from disttorch.ops.define import expect_tensor, operator, plain
-from disttorch.ops.registry import traced
+from disttorch.ops.registry import both, traced
 from disttorch.ops.shape import expand, reshape, row_major
 from disttorch.ops.write import (
     before_write,
@@ -134,7 +134,18 @@ def _there(xp: Any, index: Any) -> Any:
 
 @_index.vjp
 def _(F, g, x_shape, index):
-    return F.index_put(F.zeros_from(g, x_shape), g, index, True)
+    return F.index_grad(g, index, x_shape)
+
+
+def _index_grad(g: Any, index: Any, shape: tuple[int, ...]) -> Any:
+    """Add up the gradients of x[index] where they belong; without the copy that `index_put` makes of the zeros."""
+    xp = np if type(g) is np.ndarray else backend_of(g).namespace
+    result = xp.zeros(shape, g.dtype)
+    kernels_of(result).reduce_at(result, _there(xp, index), g)
+    return result
+
+
+both("index_grad", _index_grad, lambda g, index, shape: traced.index_put(traced.zeros_from(g, shape), g, index, True))
 
 
 @operator(2, name="index_put")

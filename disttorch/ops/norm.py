@@ -49,6 +49,66 @@ def _standardize_grad(g: Tensor, y: Tensor, var: Tensor, dims: tuple[int, ...], 
 both("standardize_grad", lambda g, *saved: kernels_of(g).standardize_grad(g, *saved), _standardize_grad)
 
 
+@operator(3, differentiable=3)
+def native_batch_norm(xp, x, weight, bias, eps):
+    """Return standardized x [N, C, *] times `weight` plus `bias`, each [C] or None, and each channel's mean and var [C]."""
+    return kernels_of(x).batch_norm(x, weight, bias, eps)
+
+
+@native_batch_norm.vjp
+def _(F, g, x, weight, out1, out2, eps):
+    channels = (-1, *(1 for _ in x.shape[2:]))
+    return _with_those_of_statistics(
+        F, g, F.batch_norm_grad, (x, weight, out1, out2, eps), F.reshape(out1, channels), channels
+    )
+
+
+@operator(3, differentiable=3)
+def native_layer_norm(xp, x, weight, bias, dim, eps):
+    """Return x standardized over the dimensions from `dim` on, times `weight` plus `bias` (or None), and mean and var."""
+    return kernels_of(x).layer_norm(x, weight, bias, dim, eps)
+
+
+@native_layer_norm.vjp
+def _(F, g, x, weight, out1, out2, dim, eps):
+    return _with_those_of_statistics(F, g, F.layer_norm_grad, (x, weight, out1, out2, dim, eps), out1, out1.shape)
+
+
+def _with_those_of_statistics(F: Any, g: Any, rule: Any, saved: Any, mean: Any, shape: tuple[int, ...]) -> Any:
+    """Return the gradients that `rule` has for x, weight and bias, and add those that come by way of mean and var."""
+    x = saved[0]
+    of_x, of_weight, of_bias = (None, None, None) if g[0] is None else rule(g[0], *saved)
+    share = prod(saved[2].shape) / max(prod(x.shape), 1)
+    if g[1] is not None:
+        mine = F.expand(F.reshape(g[1] * share, shape), x.shape)
+        of_x = mine if of_x is None else of_x + mine
+    if g[2] is not None:
+        mine = F.reshape(g[2] * (2 * share), shape) * (x - mean)
+        of_x = mine if of_x is None else of_x + mine
+    return of_x, of_weight, of_bias
+
+
+def _batch_norm_grad(g: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> Any:
+    dims, shape = (0, *range(2, x._a.ndim)), (-1, *(1 for _ in x._a.shape[2:]))
+    var = traced.reshape(var, (1, *shape))
+    y = (x - traced.reshape(mean, shape)) * traced.rsqrt(var + eps)
+    scaled = g if weight is None else g * traced.reshape(weight, shape)
+    return _standardize_grad(scaled, y, var, dims, eps), traced.sum(g * y, dims, False), traced.sum(g, dims, False)
+
+
+def _layer_norm_grad(
+    g: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, var: Tensor, dim: int, eps: float
+) -> Any:
+    y = (x - mean) * traced.rsqrt(var + eps)
+    of_x = _standardize_grad(g if weight is None else g * weight, y, var, tuple(range(dim, x._a.ndim)), eps)
+    rows = tuple(range(dim))
+    return of_x, traced.sum(g * y, rows, False) if rows else g * y, traced.sum(g, rows, False) if rows else g
+
+
+both("batch_norm_grad", lambda g, *saved: kernels_of(g).batch_norm_grad(g, *saved), _batch_norm_grad)
+both("layer_norm_grad", lambda g, *saved: kernels_of(g).layer_norm_grad(g, *saved), _layer_norm_grad)
+
+
 @operator(1, differentiable=2)
 def scale_to_unit(xp, x, dims, eps):
     """Return x / sqrt(square + eps) and square, the mean of x * x over `dims`, which stay with size 1."""
@@ -75,6 +135,17 @@ def widened(x: Tensor) -> Tensor:
 
 def narrowed(y: Tensor, like: Tensor) -> Tensor:
     return y if y._a.dtype == like._a.dtype else traced.cast(y, like._a.dtype)
+
+
+def _like(wide: Tensor, parameter: Tensor | None, input: Tensor) -> Tensor | None:
+    """Return a weight or bias in the type in which is computed; RuntimeError where PyTorch does not mix the types."""
+    if parameter is None or parameter._a.dtype == wide._a.dtype:
+        return parameter
+    if parameter._a.dtype != input._a.dtype:
+        raise RuntimeError(
+            f"mixed dtype: expected weight and bias to have the input's type, {input.dtype}, but got {parameter.dtype}"
+        )
+    return traced.cast(parameter, wide._a.dtype)
 
 
 def affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
@@ -127,11 +198,12 @@ def batch_norm(
     check_channels(channels, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
     shape = (1, channels, *(1 for _ in x.shape[2:]))
     if training:
-        y, mean, var = standardize(widened(input), (0, *range(2, x.ndim)), eps)
-        move_towards(running_mean, mean._a.reshape(-1), momentum)
+        wide = widened(input)
+        y, mean, var = native_batch_norm(wide, *(_like(wide, p, input) for p in (weight, bias)), eps)
+        move_towards(running_mean, mean._a, momentum)
         n = x.size // channels
-        move_towards(running_var, var._a.reshape(-1) * (n / (n - 1)), momentum)
-        return narrowed(affine(y, weight, bias, shape), input)
+        move_towards(running_var, var._a * (n / (n - 1)), momentum)
+        return narrowed(y, input)
     return _by_running(input, running_mean, running_var, weight, bias, eps, shape)
 
 
@@ -257,8 +329,9 @@ def layer_norm(
 ) -> Tensor:
     """Normalize over the last dimensions, of sizes `normalized_shape`, then weight * y + bias (arXiv:1607.06450)."""
     dims = _last_dims(expect_tensor(input, "layer_norm"), normalized_shape, weight=weight, bias=bias)
-    y = standardize(widened(input), dims, eps)[0]
-    return narrowed(affine(y, weight, bias, input._a.shape[dims[0] :]), input)
+    wide = widened(input)
+    y = native_layer_norm(wide, *(_like(wide, p, input) for p in (weight, bias)), dims[0], eps)[0]
+    return narrowed(y, input)
 
 
 def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import disttorch as torch
-from disttorch.autograd.engine import queue_callback
+from disttorch.autograd.engine import outermost_pass, queue_callback
 from disttorch.autograd.node import Node
 
 
@@ -345,6 +345,24 @@ def test_queued_callbacks_run_when_the_pass_is_over() -> None:
     (x * 2 + y).backward()
     assert events[-1] == ("end", True)
     assert len(events) == 2
+
+
+def test_the_outermost_pass_is_known_inside_of_another() -> None:
+    x, y = leaf(2.0), leaf(3.0)
+    events = []
+    inner = (y * y).sum()
+
+    def again(g: Any) -> None:
+        outer = outermost_pass()
+        y.register_post_accumulate_grad_hook(lambda p: events.append(outermost_pass() is outer))
+        outer.callbacks.append(lambda: events.append("outer"))
+        inner.backward()
+        queue_callback(lambda: events.append("also outer"))
+
+    x.register_hook(again)
+    (x * 5).backward()
+    assert events == [True, "outer", "also outer"]
+    assert outermost_pass() is None
 
 
 def test_a_callback_needs_a_backward_pass() -> None:

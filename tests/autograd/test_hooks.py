@@ -93,6 +93,17 @@ def test_post_accumulate_waits_for_every_use() -> None:
     assert events == [11.0]
 
 
+def test_post_accumulate_fires_for_the_inputs_of_backward_only() -> None:
+    events = []
+    x, y = leaf(2.0), leaf(3.0)
+    for name, tensor in (("x", x), ("y", y)):
+        tensor.register_post_accumulate_grad_hook(lambda p, name=name: events.append((name, p.grad.item())))
+    z = x * y
+    (z * 1).backward(inputs=[y, z])
+    assert events == [("y", 2.0)]
+    assert x.grad is None
+
+
 def test_post_accumulate_may_drop_the_gradient() -> None:
     x = leaf(2.0)
 

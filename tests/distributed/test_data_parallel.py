@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import pickle
+import warnings
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,7 +15,8 @@ import disttorch as torch
 import disttorch.distributed as dist
 from disttorch import nn
 from disttorch.nn.parallel import DistributedDataParallel
-from disttorch.testing.distributed import run
+from disttorch.nn.parallel.distributed import DistributedDataParallel as SameClass
+from disttorch.testing.distributed import launch, run
 
 FEATURES, BATCH, STEPS = 12, 24, 4
 
@@ -35,11 +42,11 @@ def data(step: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.sin(x.sum(axis=1, keepdims=True))
 
 
-def train(parts: list[tuple[int, int, bool]], distributed: bool) -> dict[str, np.ndarray]:
+def train(parts: list[tuple[int, int, bool]], distributed: bool, **options: Any) -> dict[str, np.ndarray]:
     """Do some steps of plain gradient descent on these rows of each batch; return the parameters."""
     torch.manual_seed(3 if not distributed or dist.get_rank() == 0 else 4)
     model = Branches()
-    step_model = DistributedDataParallel(model) if distributed else model
+    step_model = DistributedDataParallel(model, **options) if distributed else model
     for step in range(STEPS):
         x, y = map(torch.from_numpy, data(step))
         losses = [((step_model(x[a:b], other) - y[a:b]) ** 2).sum() * (1 / BATCH) for a, b, other in parts]
@@ -49,12 +56,20 @@ def train(parts: list[tuple[int, int, bool]], distributed: bool) -> dict[str, np
             for parameter in model.parameters():
                 if parameter.grad is not None:
                     parameter -= 0.1 * parameter.grad
-                parameter.grad = None
+                if step % 2:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad.zero_()
     return {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
 
 
-def train_part(split: int) -> dict[str, np.ndarray]:
-    return train([(0, split, False) if dist.get_rank() == 0 else (split, BATCH, True)], True)
+def train_part(split: int) -> list[dict[str, np.ndarray]]:
+    part = [(0, split, False) if dist.get_rank() == 0 else (split, BATCH, True)]
+    return [
+        train(part, True),
+        train(part, True, gradient_as_bucket_view=True, bucket_cap_mb=1e-4),
+        train(part, True, find_unused_parameters=True, bucket_cap_mb=1e-6),
+    ]
 
 
 @pytest.mark.parametrize("shm", ["1", "0"])
@@ -62,19 +77,422 @@ def test_two_ranks_train_as_one_process_on_the_whole_batch(shm: str) -> None:
     ranks = run(train_part, 2, environment={"DISTTORCH_SHM": shm}, split=10)
     whole = train([(0, 10, False), (10, BATCH, True)], False)
     for name, value in whole.items():
-        np.testing.assert_array_equal(ranks[0][name], ranks[1][name], err_msg=name)
-        np.testing.assert_allclose(ranks[0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+        for result in [*ranks[0], *ranks[1]]:
+            np.testing.assert_array_equal(result[name], ranks[0][0][name], err_msg=name)
+        np.testing.assert_allclose(ranks[0][0][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-def accumulate_without_sync() -> list[float]:
+# -- which passes are averaged ------------------------------------------------------------------------
+
+
+def one_weight() -> tuple[DistributedDataParallel, torch.Tensor, nn.Parameter]:
+    """Return a model with one weight 1, and an input that is the rank + 1: the gradient of the weight."""
     model = DistributedDataParallel(nn.Linear(1, 1, bias=False))
-    value = torch.full((1, 1), float(dist.get_rank() + 1))
+    with torch.no_grad():
+        model.module.weight.fill_(1)
+    return model, torch.full((1, 1), float(dist.get_rank() + 1)), model.module.weight
+
+
+def check_passes() -> None:
+    model, x, weight = one_weight()
+    mine = x.item()
+
+    def grad() -> float:
+        value = weight.grad.item()
+        weight.grad = None
+        return value
+
     with model.no_sync():
-        model(value).sum().backward()
-    alone = model.module.weight.grad.item()
-    model(value).sum().backward()
-    return [alone, model.module.weight.grad.item()]
+        model(x).sum().backward()
+    assert weight.grad.item() == mine
+    model(x).sum().backward()
+    assert grad() == 3, "the sum of both is averaged"
+
+    with model.no_sync():
+        out = model(x).sum()
+    out.backward()
+    assert grad() == mine, "forward under no_sync"
+    out = model(x).sum()
+    with model.no_sync():
+        out.backward()
+    assert grad() == 1.5, "only backward under no_sync"
+
+    (model(x) + model(2 * x)).sum().backward()
+    assert grad() == 4.5, "two forward passes, one backward pass"
+    first, second = model(x).sum(), model(2 * x).sum()
+    first.backward()
+    assert grad() == 1.5
+    second.backward()
+    assert grad() == 3, "two forward passes, then two backward passes"
+    out = model(x).sum()
+    out.backward(retain_graph=True)
+    out.backward()
+    assert grad() == 3, "two backward passes through one graph"
+    (model.module(x).sum()).backward()
+    assert grad() == mine, "the module itself is not averaged"
+    with torch.no_grad():
+        model(x)
+    model.module(x).sum().backward()
+    assert grad() == mine
+
+    model(x).sum().backward(inputs=[weight])
+    assert grad() == 1.5, "backward(inputs=...)"
+    given = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(given).sum(), given, create_graph=True)
+    assert weight.grad is None
+    (mine * slope * slope).sum().backward()
+    assert grad() == 3, "double backward: 2 w x"
+
+    out = model(x)
+    out.register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        out.sum().backward()
+    model(x).sum().backward()
+    assert grad() == 1.5, "after a backward pass that failed"
 
 
-def test_no_sync_accumulates_alone_and_the_next_backward_averages_the_sum() -> None:
-    assert run(accumulate_without_sync, 2) == [[1, 3], [2, 3]]
+def test_which_backward_passes_are_averaged() -> None:
+    run(check_passes, 2)
+
+
+# -- what .grad is ------------------------------------------------------------------------------------
+
+
+def check_grad_memory() -> None:
+    model, x, weight = one_weight()
+
+    def step() -> None:
+        model(x).sum().backward()
+
+    step()
+    kept = weight.grad
+    detached, element, transposed = kept.detach(), kept[0, 0], kept.t()
+    weight.grad = None
+    with model.no_sync():
+        model(10 * x).sum().backward()
+    step()
+    assert weight.grad.item() == 16.5
+    assert [t.item() for t in (kept, detached, element, transposed)] == [1.5] * 4, "old gradients keep their values"
+
+    weight.grad *= 2
+    weight.grad.zero_()
+    same = weight.grad
+    step()
+    assert weight.grad is same
+    assert weight.grad.item() == 1.5
+
+    flat = torch.zeros(4)
+    weight.grad = flat[2:3].view(1, 1)
+    step()
+    step()
+    assert flat.tolist() == [0, 0, 3, 0], "memory of the program's own"
+    assert weight.grad.data_ptr() == flat[2:].data_ptr()
+
+    weight.grad = None
+    step()
+    array = weight.grad.numpy()
+    weight.grad = None
+    with pytest.warns(UserWarning, match="NumPy array that was taken of the gradient of weight changes"):
+        step()
+    weight.grad = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step()
+    assert array[0, 0] == 1.5
+
+    weight.grad = None
+    with pytest.warns(UserWarning, match="create_graph"):
+        (model(x) ** 2).sum().backward(create_graph=True)
+    assert weight.grad.item() == 5
+    assert weight.grad.requires_grad
+    weight.grad = None
+
+    viewing = DistributedDataParallel(model.module, gradient_as_bucket_view=True)
+    weight.grad = torch.ones(1, 1)
+    viewing(x).sum().backward()
+    assert weight.grad.item() == 2.5
+    assert weight.grad._a is viewing.reducer.view(0)
+
+
+def test_grad_may_be_kept_changed_and_replaced() -> None:
+    run(check_grad_memory, 2)
+
+
+class Several(nn.Module):
+    """A used weight, a shared one, a frozen one, a float64 one and a float16 one, in a dataclass of results."""
+
+    @dataclasses.dataclass
+    class Output:
+        loss: torch.Tensor
+        extra: dict[str, tuple[torch.Tensor, ...]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = nn.Parameter(torch.ones(3))
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.wide = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        self.narrow = nn.Parameter(torch.ones(2, dtype=torch.float16))
+        self.scalar = nn.Parameter(torch.tensor(1.0))
+        self.empty = nn.Parameter(torch.ones(0, 3))
+        self.again = self.shared
+
+    def forward(self, *, x: torch.Tensor) -> Several.Output:
+        total = (self.shared * self.frozen * x).sum() + (self.again * x).sum() * self.scalar
+        return self.Output(total, {"wide": (self.wide.sum() * x[0], self.narrow.sum() * x[0]), "none": ()})
+
+
+def check_several() -> None:
+    model = DistributedDataParallel(Several(), bucket_cap_mb=1e-6)
+    out = model(x=torch.full((3,), float(dist.get_rank() + 1)))
+    (out.loss + out.extra["wide"][0] + out.extra["wide"][1]).backward()
+    module = model.module
+    assert module.shared.grad.tolist() == [3, 3, 3]
+    assert module.wide.grad.tolist() == [1.5, 1.5]
+    assert module.wide.grad.dtype == torch.float64
+    assert module.narrow.grad.tolist() == [1.5, 1.5]
+    assert module.scalar.grad.item() == 4.5
+    assert module.frozen.grad is None
+    assert module.empty.grad is None
+    assert len(model.reducer.buckets) == 4
+
+
+def check_unused() -> None:
+    model = DistributedDataParallel(Branches())
+    never = model.module.never.weight
+    never.grad = torch.full((3, 3), 1 / 3 + dist.get_rank())
+    other = dist.get_rank() == 1
+    x = torch.ones(1, FEATURES)
+    model(x, other).sum().backward()
+    assert never.grad.tolist() == torch.full((3, 3), 1 / 3 + dist.get_rank()).tolist(), "no rank used it"
+    assert model.module.never.bias.grad is None
+    both = model.module.second.bias, model.module.other.bias
+    assert [bias.grad.item() for bias in both] == [0.5, 0.5]
+    for _ in range(3):
+        model(x, False).sum().backward()
+    assert [bias.grad.item() for bias in both] == [3.5, 0.5], "unused ones keep what they have"
+    model.zero_grad()
+    with model.no_sync():
+        model(x, other).sum().backward()
+    model(x, False).sum().backward()
+    assert [bias.grad.item() for bias in both] == [1.5, 0.5], "what no_sync has left counts as used"
+
+
+class Twice(torch.autograd.Function):
+    """Runs a module again in backward, and backward in it: checkpointing."""
+
+    @staticmethod
+    def forward(ctx: Any, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        ctx.module, ctx.x = module, x
+        with torch.no_grad():
+            return module(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        x = ctx.x.detach().requires_grad_()
+        with torch.enable_grad():
+            out = ctx.module(x)
+        out.backward(gradient)
+        return None, x.grad
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1, bias=False)
+        self.last = nn.Linear(1, 1, bias=False)
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.times):
+            x = Twice.apply(self.layer, x)
+        return self.last(x)
+
+
+def check_checkpointing() -> None:
+    for times, static in ((1, False), (2, True)):
+        model = DistributedDataParallel(Checkpointed(times), static_graph=static, bucket_cap_mb=1e-6)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(1)
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.full((1, 1), dist.get_rank() + 1.0).requires_grad_()).sum().backward()
+            assert model.module.layer.weight.grad.item() == 1.5 * times
+            assert model.module.last.weight.grad.item() == 1.5
+    module = Checkpointed(2)
+    module.add_module("behind", nn.Linear(1, 1))
+    module._modules["layer"] = module._modules.pop("layer")
+    model = DistributedDataParallel(module, bucket_cap_mb=1e-6)
+    with pytest.raises(dist.DistError, match=r"layer.weight was finished twice .* static_graph=True"):
+        model(torch.ones(1, 1).requires_grad_()).sum().backward()
+
+
+def check_models() -> None:
+    check_several()
+    check_unused()
+    check_checkpointing()
+
+
+def test_types_shared_unused_and_repeated_parameters() -> None:
+    run(check_models, 2)
+
+
+# -- buffers ------------------------------------------------------------------------------------------
+
+
+class Counting(nn.Module):
+    """Keeps a running mean and a count, of two types, and a buffer that never changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mask", torch.full((3,), float(dist.get_rank())), persistent=False)
+        self.register_buffer("nothing", None)
+
+    def forward(self, x: torch.Tensor, replace: bool = False) -> torch.Tensor:
+        if replace:
+            self.mean = self.mean + x
+        else:
+            self.mean += x
+        self.count += 1
+        return self.weight * x
+
+
+def check_buffers() -> None:
+    rank = dist.get_rank()
+    model = DistributedDataParallel(Counting())
+    module = model.module
+    x = torch.full((1,), rank + 1.0)
+    assert module.mask.tolist() == [0, 0, 0], "rank 0's at the beginning"
+    for replace in (False, True):
+        with model.no_sync():
+            model(x, replace).sum().backward()
+        model(x, replace).sum().backward()
+    assert module.mean.tolist() == [4, 4]
+    assert module.count.item() == 4
+    sent = []
+    original = model._buffer_sync.copy_from
+    model._buffer_sync.copy_from = lambda *given: (sent.append(1), original(*given))
+    plain = module.forward
+    module.forward = lambda x: module.weight * x
+    model(x).sum().backward()
+    assert not sent, "nothing has changed"
+    if rank == 1:
+        module.mask[1] = 9
+    model(x).sum().backward()
+    assert module.mask.tolist() == [0, 0, 0]
+    assert len(sent) == 1
+    module.forward = plain
+
+    for options in ({"broadcast_buffers": False}, {"forward_sync_buffers": False}):
+        own = DistributedDataParallel(Counting(), **options)
+        assert own.module.mask[0].item() == (rank if "broadcast_buffers" in options else 0)
+        own(x).sum().backward()
+        assert own.module.mean[0].item() == rank + 1
+        assert not own.will_sync_module_buffers()
+    apart = nn.Linear(1, 1)
+    with torch.no_grad():
+        apart.weight.fill_(rank)
+    DistributedDataParallel(apart, init_sync=False)
+    assert apart.weight.item() == rank
+
+
+def test_buffers_are_those_of_rank_0() -> None:
+    run(check_buffers, 2)
+
+
+# -- the wrapper itself -------------------------------------------------------------------------------
+
+
+def check_wrapper() -> None:
+    rank = dist.get_rank()
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model = DistributedDataParallel(module)
+    assert isinstance(model, SameClass)
+    assert list(model.state_dict()) == ["module." + name for name in module.state_dict()]
+    assert (model.module, model.device_ids, model.output_device) == (module, None, None)
+    x = torch.full((1, 2), rank + 1.0)
+
+    copied = copy.deepcopy(model)
+    if rank == 0:
+        unused = copy.deepcopy(model)
+        unused.eval()
+        with torch.no_grad():
+            unused(x)
+    copied(x).sum().backward()
+    assert copied.module[1].bias.grad.item() == 1
+    assert copied.module[0].bias.grad.tolist() == module[1].weight[0].tolist()
+    assert module[0].bias.grad is None
+    assert copy.deepcopy(module)[0].bias.grad is None
+    assert pickle.loads(pickle.dumps(model.__getstate__()))["static_graph"] is False
+
+    with pytest.raises(ValueError, match="only work with GPU modules"):
+        DistributedDataParallel(module, device_ids=[0])
+    with pytest.raises(NotImplementedError, match=r"mixed_precision=\.\.\.\) is not in disttorch"):
+        DistributedDataParallel(module, mixed_precision=object())
+    with pytest.raises(RuntimeError, match="doesn't have any parameter that requires a gradient"):
+        DistributedDataParallel(nn.Flatten())
+
+    module.double()
+    with pytest.raises(dist.DistError, match=r"1.weight is float64\[1, 2\], but the parameter was float32"):
+        model(x.double()).sum().backward()
+    module.float()
+    model.zero_grad()
+    model(x).sum().backward()
+    module[0].weight = nn.Parameter(torch.ones(2, 2))
+    with pytest.raises(RuntimeError, match=r"parameter 0.weight was not in the module when it was wrapped"):
+        model(x)
+    frozen = nn.Linear(2, 1)
+    frozen.bias.requires_grad_(False)
+    model = DistributedDataParallel(frozen)
+    model(x).sum().backward()
+    frozen.bias.requires_grad_(True)
+    with pytest.raises(RuntimeError, match="bias requires a gradient now but did not"):
+        model(x)
+
+    ignoring = Branches()
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(ignoring, ["first.weight"])
+    model = DistributedDataParallel(ignoring)
+    model(torch.full((1, FEATURES), rank + 1.0), False).sum().backward()
+    grads = [torch.zeros(8, FEATURES), torch.zeros(8, FEATURES)]
+    dist.all_gather(grads, ignoring.first.weight.grad)
+    assert (grads[0] != grads[1]).any()
+    alone = nn.Linear(1, 1)
+    wrapped = DistributedDataParallel(alone)
+    hooks = alone.weight._own_hooks().accumulated
+    assert len(hooks) == 1
+    del wrapped, model, copied
+    assert not hooks, "no hook is left behind"
+
+
+def test_the_wrapper() -> None:
+    run(check_wrapper, 2)
+
+
+def wrap_different(kind: str) -> None:
+    rank = dist.get_rank()
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1, bias=not (rank == 1 and kind == "missing")))
+    module.register_buffer("state", torch.zeros(2 + (rank == 1 and kind == "buffer")))
+    if rank == 1 and kind == "frozen":
+        module[0].bias.requires_grad_(False)
+    DistributedDataParallel(module, forward_sync_buffers=not (rank == 1 and kind == "option"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("missing", "rank 0 has parameter 1.bias float32[1] where rank 1 has buffer state float32[2]"),
+        ("buffer", "rank 0 has buffer state float32[2] where rank 1 has buffer state float32[3]"),
+        (
+            "frozen",
+            "rank 0 has parameter 0.bias float32[3] where rank 1 has parameter 0.bias float32[3] without gradient",
+        ),
+        ("option", "rank 0 has forward_sync_buffers=True, rank 1 has forward_sync_buffers=False"),
+    ],
+)
+def test_different_models_are_refused(kind: str, text: str) -> None:
+    outcome = launch(wrap_different, 2, kind=kind)
+    assert outcome.code == 1
+    assert text in outcome.said

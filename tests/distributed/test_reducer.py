@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import disttorch.distributed as dist
-from disttorch.distributed.reducer import plan_buckets
+from disttorch.distributed.gradient_buckets import plan_buckets
 from disttorch.testing.distributed import run
 
 SHAPES = [(64, 3, 5, 5), (64,), (300, 700), (700,), (3, 1), (), (300, 1000)]
@@ -70,9 +70,11 @@ def check_unfired() -> None:
     reducer.mark_ready(2, ones)
     assert reducer.finalize() == [False, False, True], "a flag of the last step survived"
     assert [float(reducer.view(i)[0]) for i in range(3)] == [0, 0, 1]
-    left_over = {0: 6 * ones} if rank == 0 else {}
-    assert reducer.finalize(left_over.get) == [True, False, False]
-    assert reducer.view(0)[0] == 3
+    if rank == 0:
+        reducer.mark_ready(0, 6 * ones)
+    reducer.mark_ready(1, 5 * ones, used=False)
+    assert reducer.finalize() == [True, False, False]
+    assert [float(reducer.view(i)[0]) for i in range(3)] == [3, 5, 0]
     view = reducer.mark_ready(0, ones)
     assert reducer.mark_ready(1, reducer.view(1)) is reducer.view(1)
     with pytest.raises(dist.DistError, match="gradient of parameter a was finished twice"):
@@ -120,9 +122,9 @@ def check_different_models(kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("shape", r"rank 0 has b float32[3] where rank 1 has b float32[4]"),
-        ("name", r"rank 0 has w float32[3, 2] where rank 1 has v float32[3, 2]"),
-        ("missing", r"rank 0 has 2 and rank 1 has 1; only rank 0 has b float32[3]"),
+        ("shape", "rank 0 has parameter b float32[3] where rank 1 has parameter b float32[4]"),
+        ("name", "rank 0 has parameter w float32[3, 2] where rank 1 has parameter v float32[3, 2]"),
+        ("missing", "rank 0 has 2 parameters and buffers, rank 1 has 1; only rank 0 has parameter b float32[3]"),
     ],
 )
 def test_different_models_are_an_error_on_every_rank(kind: str, text: str) -> None:

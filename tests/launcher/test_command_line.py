@@ -407,10 +407,10 @@ def test_without_the_launcher_a_group_needs_rank_and_world_size() -> None:
     code = """
 import disttorch.distributed as dist, numpy as np
 alone = {"rank": 0, "world_size": 1}
-for arguments, text in [({}, "not started by disttorch-run"),
-                        ({"rank": 0, "world_size": 2}, "needs disttorch-run"),
+for arguments, text in [({}, "RANK is not set. Start the script with `disttorch-run"),
+                        ({"rank": 0, "world_size": 2}, "MASTER_PORT is not set"),
                         ({"backend": "nccl"}, "'nccl' is not supported yet"),
-                        ({"init_method": "tcp://a:1"}, "env://"),
+                        ({"init_method": "tcp://a:1"}, "rank and world_size missing"),
                         ({"timeout": 0, **alone}, "positive")]:
     try:
         dist.init_process_group(**arguments)

@@ -14,7 +14,14 @@ from disttorch.backends.numpy.linalg import (
     matrix_exp,
     solve_triangular,
 )
-from disttorch.backends.numpy.norm import standardize, standardize_grad
+from disttorch.backends.numpy.norm import (
+    batch_norm,
+    batch_norm_grad,
+    layer_norm,
+    layer_norm_grad,
+    standardize,
+    standardize_grad,
+)
 from disttorch.backends.numpy.optimizer import adam, rmsprop, sgd
 from disttorch.backends.numpy.order import searchsorted, unique, unique_consecutive
 from disttorch.backends.numpy.pool import avg_pool, avg_pool_grad, max_pool, max_pool_grad
@@ -32,11 +39,11 @@ from disttorch.backends.numpy.softmax import (
 from disttorch.backends.numpy.special import erf, scipy_special
 
 __all__ = [
-    "adam", "avg_pool", "avg_pool_grad", "cholesky_info", "convolution", "convolution_input_grad",
-    "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "gelu", "gelu_grad", "ldl_factor",
-    "ldl_solve", "linalg_errors", "log_softmax", "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq",
-    "lu_factor", "lu_permutation", "matrix_exp", "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad",
-    "reduce_at", "relu", "relu_grad", "rmsprop", "running_extreme", "running_logsumexp", "scipy_special",
-    "searchsorted", "sgd", "sigmoid", "softmax", "softmax_grad", "solve_triangular", "standardize",
-    "standardize_grad", "unique", "unique_consecutive",
+    "adam", "avg_pool", "avg_pool_grad", "batch_norm", "batch_norm_grad", "cholesky_info", "convolution",
+    "convolution_input_grad", "convolution_weight_grad", "erf", "fft_c2c", "fft_c2r", "fft_r2c", "gelu",
+    "gelu_grad", "layer_norm", "layer_norm_grad", "ldl_factor", "ldl_solve", "linalg_errors", "log_softmax",
+    "log_softmax_grad", "lstm_layer", "lstm_layer_grad", "lstsq", "lu_factor", "lu_permutation", "matrix_exp",
+    "max_pool", "max_pool_grad", "nll_loss", "nll_loss_grad", "reduce_at", "relu", "relu_grad", "rmsprop",
+    "running_extreme", "running_logsumexp", "scipy_special", "searchsorted", "sgd", "sigmoid", "softmax",
+    "softmax_grad", "solve_triangular", "standardize", "standardize_grad", "unique", "unique_consecutive",
 ]  # fmt: skip

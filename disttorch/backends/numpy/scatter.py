@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from disttorch.backends.numpy._compiled import compiled, is_float
+
+_SMALL = 2048  # elements: below, compiled code is not worth loading
 _COMBINE = {"sum": np.add, "prod": np.multiply, "amin": np.minimum, "amax": np.maximum}
 
 
@@ -24,10 +27,31 @@ def reduce_at(target: np.ndarray, index: tuple[Any, ...], values: np.ndarray, re
         reduce_at(wide, index, values.astype(np.float32), reduce)
         target[...] = wide
         return
+    if reduce == "sum" and _names_rows(target, index, values):
+        rows = np.ascontiguousarray(index[0], np.int64).reshape(-1)
+        if not compiled("scatter").add_rows(
+            target.reshape(target.shape[0], -1), rows, np.ascontiguousarray(values).reshape(rows.size, -1)
+        ):
+            raise IndexError(f"index out of range for dimension 0 of size {target.shape[0]}")
+        return
     positions = _positions(target.shape, index)
     if values.shape != positions.shape:
         values = np.broadcast_to(values, positions.shape)
     combine.at(target.reshape(-1), positions.reshape(-1), values.reshape(-1))
+
+
+def _names_rows(target: np.ndarray, index: tuple[Any, ...], values: np.ndarray) -> bool:
+    """Return whether `index` is one array of row numbers, `values` has a row for each, and compiled code can add them."""
+    first, *rest = index
+    return (
+        is_float(target.dtype)
+        and values.dtype == target.dtype
+        and values.size >= _SMALL
+        and isinstance(first, np.ndarray)
+        and first.dtype.kind in "iu"
+        and all([item == slice(None) for item in rest])
+        and values.shape == (*first.shape, *target.shape[1:])
+    )
 
 
 def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> np.ndarray:

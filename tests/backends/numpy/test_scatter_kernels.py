@@ -36,6 +36,26 @@ def test_as_ufunc_at(reduce: str, number: int) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("rest", [(), (ALL,)], ids=str)
+def test_many_rows(dtype: Any, rest: tuple[Any, ...]) -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.integers(-7, 7, (9, 10))
+    target, values = (generator.integers(-4, 5, shape).astype(dtype) for shape in ((7, 40), (40, 9, 10)))
+    found, expected = target.copy(), target.copy()
+    reduce_at(found, (rows, *rest), values.transpose(1, 2, 0))
+    np.add.at(expected, rows, values.transpose(1, 2, 0))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_row_out_of_range_is_an_error_before_memory_is_touched() -> None:
+    target = np.zeros((7, 300), np.float32)
+    for row in (7, -8):
+        with pytest.raises(IndexError, match="out of range for dimension 0 of size 7"):
+            reduce_at(target, (np.full(10, row),), np.ones((10, 300), np.float32))
+    assert not target.any()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.int8, bool, np.complex64])
 def test_types(dtype: Any) -> None:
     target = np.zeros(3, dtype)

@@ -1,0 +1,337 @@
+"""Between parameters and the reducer: which backward passes are averaged, and what `.grad` is afterwards.
+
+`.grad` becomes a view of the bucket, so that nothing is copied back. Where that could be seen, because the
+program gave `.grad` memory of its own or still holds an old gradient, the values are copied instead, unless
+`gradient_as_bucket_view` says that views are wanted.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from disttorch.autograd.engine import Sweep, outermost_pass
+from disttorch.autograd.hooks import RemovableHandle
+from disttorch.autograd.tensor import Tensor, alias, wrap
+from disttorch.distributed.reducer import Reducer
+
+_Range = tuple[int, int]
+
+# The count of changes of a gradient that the engine has just made and that nobody else has.
+_NEW = [0]
+
+# Forward passes without a backward pass, as in an evaluation with gradients, are not remembered for ever.
+_MOST_FORWARDS = 256
+
+
+class Owner(Protocol):
+    """Who is told about averaged backward passes."""
+
+    def _backward_begins(self) -> bool:
+        """Say whether there is something that all ranks must know at the end."""
+
+    def _backward_ended(self, news: bool) -> None:
+        """Take notice; `news` says whether any rank had something."""
+
+
+class GradientAverager:
+    """Averages the gradients of `parameters` over the ranks at the end of backward passes.
+
+    reducer: made for these parameters; as_views: whether `.grad` is always a view of the bucket;
+    static_graph: whether every pass uses the parameters as the first one does; owner: told when an
+    averaged pass begins, when it says whether it has news for all ranks, and when it has ended.
+
+    A pass is averaged if there was a forward pass that `add_forward` was told about and whose backward pass
+    has not been yet, or if it goes through a forward pass that was averaged before. Hooks on the parameters
+    are removed when this object goes.
+    """
+
+    def __init__(
+        self,
+        reducer: Reducer,
+        parameters: Sequence[Tensor],
+        as_views: bool,
+        static_graph: bool,
+        owner: Owner,
+    ) -> None:
+        self.reducer = reducer
+        self.parameters = list(parameters)
+        self._forwards: list[_Range] = []
+        self._past: list[_Range] = []
+        self._as_views = as_views
+        self._owner = weakref.ref(owner)
+        self._views = [reducer.view(index) for index in range(len(self.parameters))]
+        self._pass: list[Any] | None = None  # the callbacks of the pass that is averaged
+        self._left_over = bytearray(len(self.parameters))  # used in passes that were not averaged
+        self._any_left_over = False
+        self._own_memory: list[int] = []
+        self._uses: list[int] | None = None
+        self._uses_left: list[int] = []
+        if static_graph:
+            self.set_static_graph()
+        self._handles = [p.register_post_accumulate_grad_hook(self._hook(i)) for i, p in enumerate(self.parameters)]
+        self._references = self._count_references()
+        weakref.finalize(self, _remove, self._handles).atexit = False
+
+    def set_static_graph(self) -> None:
+        """Count in the first pass how often backward finishes each parameter, and then wait for as many."""
+        self._uses = []
+
+    def remove_hooks(self) -> None:
+        """Take the hooks off the parameters."""
+        _remove(self._handles)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether a backward pass that is averaged has begun and not ended."""
+        return self._pass is not None
+
+    def forget_past(self) -> None:
+        """Take it that backward passes of past forward passes are over."""
+        if self._past:
+            self._past = []
+
+    def add_forward(self, start: int, end: int) -> None:
+        """Average the backward pass of a forward pass; its operations have numbers between `start` and `end`."""
+        self._forwards.append((start, end))
+        if len(self._forwards) > _MOST_FORWARDS:
+            del self._forwards[0]
+
+    def _hook(self, index: int) -> Callable[[Tensor], None]:
+        reference = weakref.ref(self)
+        view = self._views[index]
+
+        def gradient_is_complete(parameter: Tensor) -> None:
+            averager = reference()
+            if averager is None:
+                return
+            running = outermost_pass()
+            assert running is not None
+            if averager._pass is not running.callbacks and not averager._enter(running):
+                averager._left_over[index] = 1
+                averager._any_left_over = True
+                return
+            grad = parameter._grad
+            assert grad is not None
+            if averager._uses is not None or averager.reducer.fired[index] or grad._requires_grad:
+                averager._complete(index, parameter)
+            elif grad._a is view:
+                averager.reducer.mark_ready(index, view)
+            elif grad._counter == _NEW:
+                averager.reducer.mark_ready(index, grad._a)
+                grad._a = view
+            else:
+                averager._complete(index, parameter)
+
+        return gradient_is_complete
+
+    def _enter(self, running: Sweep) -> bool:
+        """Begin to average a backward pass, if it is one that is to be averaged."""
+        if not self._forwards and not (self._past and _touched(self._past, running)):
+            return False
+        self._consume_forwards(running)
+        self._begin(running.callbacks)
+        running.callbacks.append(self._finish)
+        return True
+
+    def _complete(self, index: int, parameter: Tensor) -> None:
+        if self._uses is None or not self._more_to_come(index):
+            self._mark(index, parameter)
+
+    def _consume_forwards(self, running: Sweep) -> None:
+        """Note which forward passes this is the backward pass of."""
+        consumed = self._forwards
+        if len(consumed) > 1:
+            consumed = _touched(consumed, running) or consumed
+        self._past += consumed
+        self._forwards = [forward for forward in self._forwards if forward not in consumed]
+
+    def _begin(self, callbacks: list[Any] | None) -> None:
+        self._pass = callbacks
+        self.reducer.abandon()
+        owner = self._owner()
+        self.reducer.news = owner is not None and owner._backward_begins()
+        self._own_memory = []
+        self._uses_left = list(self._uses or ())
+        if not self._as_views and self._count_references() != self._references:
+            escaped = self._escaped()
+            if escaped:
+                self._keep_old(escaped)
+
+    def _more_to_come(self, index: int) -> bool:
+        """Whether this pass will finish the parameter again; in the first pass of a static graph that is not known."""
+        if not self._uses_left:
+            self._uses_left = [0] * len(self.parameters)
+        first = not self._uses
+        self._uses_left[index] += 1 if first else -1
+        return first or self._uses_left[index] > 0
+
+    def _mark(self, index: int, parameter: Tensor, used: bool = True) -> None:
+        grad = parameter._grad
+        view = self._views[index]
+        if grad is None:
+            view.fill(0)
+            self.reducer.mark_ready(index, view, used)
+        elif grad._a is view:
+            if not self._again(index):
+                self.reducer.mark_ready(index, view, used)
+        elif self._again(index):
+            np.copyto(view, grad._a)
+        else:
+            self.reducer.mark_ready(index, grad._a, used)
+            self._put_view(index, parameter, grad, view)
+
+    def _again(self, index: int) -> bool:
+        """Whether the parameter was finished before in this pass and its bucket can still take more."""
+        return self.reducer.is_fired(index) and not self.reducer.is_launched(index)
+
+    def _put_view(self, index: int, parameter: Tensor, grad: Tensor, view: np.ndarray) -> None:
+        """Let `.grad` be the bucket's memory, unless somebody else may know the memory that it has."""
+        if grad._edge is not None or grad._requires_grad:
+            warnings.warn(
+                "DistributedDataParallel averages the values of gradients made with create_graph=True, but their own "
+                "graph remains this rank's: derivatives of them are not averaged",
+                stacklevel=2,
+            )
+            parameter._grad = alias(grad)
+            parameter._grad._a = view
+        elif grad._counter == _NEW:
+            grad._a = view
+        elif self._as_views:
+            parameter._grad = wrap(view)
+        else:
+            self._own_memory.append(index)
+
+    def _finish(self) -> None:
+        """Wait for the averages at the end of the backward pass, and give them to parameters not used here."""
+        self._pass = None
+        kept: dict[int, np.ndarray] = {}
+        unused: list[int] = []
+        reducer = self.reducer
+        if self._uses == []:
+            self._end_first_pass()
+        if self._any_left_over or 0 in reducer.fired:
+            unused = self._fill_unused(kept)
+        used = reducer.finalize()
+        for index in unused:
+            if used[index]:
+                self._hand_out(index)
+            elif index in kept:
+                np.copyto(self._views[index], kept[index])
+        for index in self._own_memory:
+            self._hand_out(index)
+        owner = self._owner()
+        if owner is not None:
+            owner._backward_ended(reducer.news)
+
+    def _end_first_pass(self) -> None:
+        self._uses = list(self._uses_left)
+        for index, count in enumerate(self._uses):
+            if count:
+                self._mark(index, self.parameters[index])
+
+    def _fill_unused(self, kept: dict[int, np.ndarray]) -> list[int]:
+        """Give the reducer what parameters not used in this pass hold; return which they are.
+
+        Gradients from passes that were not averaged count as used. Others count without being used, and keep
+        their values if no rank used them: `kept` then holds those that are in the bucket.
+        """
+        unused = self.reducer.unfired()
+        for index in unused:
+            parameter, view = self.parameters[index], self._views[index]
+            waiting, held = bool(self._left_over[index]), parameter._grad
+            if held is None and not waiting:
+                continue  # the reducer fills in zeros
+            if held is not None and held._a is view and not waiting:
+                kept[index] = view.copy()
+            if held is None or held._a is view:
+                self._mark(index, parameter, used=waiting)
+            else:
+                self.reducer.mark_ready(index, held._a, used=waiting)
+        self._left_over = bytearray(len(self.parameters))
+        self._any_left_over = False
+        return unused
+
+    def shadow(self) -> None:
+        """Take part in the reductions of a pass that this rank has no data for, and keep the averages.
+
+        Gradients from passes that were not averaged count; others do not.
+        """
+        for index, parameter in enumerate(self.parameters):
+            if not self._left_over[index]:
+                parameter._grad = None
+        self._begin(None)
+        self._finish()
+
+    def _hand_out(self, index: int) -> None:
+        parameter, view = self.parameters[index], self._views[index]
+        grad = parameter._grad
+        if grad is None or (self._as_views and grad._a is not view):
+            parameter._grad = wrap(view)
+        elif grad._a is not view:
+            np.copyto(grad._a, view)
+            if grad._counter is not None:
+                grad._counter[0] += 1
+
+    # -- old gradients that the program still holds -----------------------------------------------
+
+    def _count_references(self) -> list[int]:
+        """Count who refers to each view and to the buffer it is on, which arrays made of either refer to."""
+        return [sys.getrefcount(view) + sys.getrefcount(view.base) for view in self._views]
+
+    def _escaped(self) -> list[int]:
+        """Return the parameters whose bucket memory somebody refers to though it is not their `.grad` any more."""
+        pairs = zip(self._count_references(), self._references, strict=True)
+        return [index for index, (now, before) in enumerate(pairs) if now != before and not self._is_grad(index)]
+
+    def _is_grad(self, index: int) -> bool:
+        grad = self.parameters[index]._grad
+        return grad is not None and grad._a is self._views[index]
+
+    def _keep_old(self, escaped: list[int]) -> None:
+        """Move tensors on memory that is about to be overwritten to copies of it."""
+        tensors = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
+        for index in escaped:
+            _move(tensors, self._views[index])
+        left = self._count_references()
+        for index in escaped:
+            if left[index] != self._references[index]:
+                self._references[index] = left[index]
+                warnings.warn(
+                    f"the NumPy array that was taken of the gradient of {self.reducer.name(index)} changes with the next "
+                    "gradients; copy it to keep its values",
+                    stacklevel=2,
+                )
+
+
+def _touched(forwards: list[_Range], running: Sweep) -> list[_Range]:
+    """Return those forward passes whose operations a backward pass goes through."""
+    nodes = running.nodes  # the last made first
+    found = []
+    for start, end in forwards:
+        first_before = bisect.bisect_right(nodes, -end, key=lambda node: -node.seq)
+        if first_before < len(nodes) and nodes[first_before].seq > start:
+            found.append((start, end))
+    return found
+
+
+def _move(tensors: list[Tensor], view: np.ndarray) -> None:
+    """Give those tensors that are on the memory of `view` the same place on a copy of it."""
+    copied = view.copy().reshape(-1)
+    for tensor in tensors:
+        array = getattr(tensor, "_a", None)
+        if array is view or (array is not None and getattr(array, "base", None) is view.base):
+            offset = array.__array_interface__["data"][0] - view.__array_interface__["data"][0]
+            tensor._a = np.ndarray(array.shape, array.dtype, copied.data, offset, array.strides)
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()

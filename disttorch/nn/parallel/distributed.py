@@ -1,0 +1,5 @@
+"""`torch.nn.parallel.distributed`: where PyTorch has DistributedDataParallel."""
+
+from disttorch.nn.parallel import DistributedDataParallel
+
+__all__ = ["DistributedDataParallel"]
