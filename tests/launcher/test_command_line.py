@@ -425,7 +425,7 @@ dist.all_reduce(x, async_op=True).wait()
 dist.barrier()
 box = [None]
 dist.all_gather_object(box, 5)
-assert box == [5] and x.tolist() == [1, 1, 1] and dist.get_backend() == "zmq"
+assert box == [5] and x.tolist() == [1, 1, 1] and dist.get_backend() == "gloo"
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
