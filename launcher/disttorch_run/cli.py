@@ -175,16 +175,16 @@ def _restarts(asked: argparse.Namespace) -> int:
 
 
 def _grace(asked: argparse.Namespace) -> float:
-    given, option = asked.grace, "--grace"
-    if given is None:
-        option, text = _GRACE_VARIABLE, os.environ.get(_GRACE_VARIABLE, "")
-        try:
-            given = float(text) if text else _GRACE_SECONDS
-        except ValueError:
-            given = math.nan
-    if not 0 <= given <= _MOST_SECONDS:
-        raise UsageError(f"{option} {given:g}: expected a number of seconds from 0")
-    return float(given)
+    option, text = "--grace", "" if asked.grace is None else f"{asked.grace:g}"
+    if not text:
+        option, text = _GRACE_VARIABLE, os.environ.get(_GRACE_VARIABLE) or str(_GRACE_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise UsageError(f"{option} {text}: expected a number of seconds from 0")
+    return seconds
 
 
 def _timeout(asked: argparse.Namespace) -> float:

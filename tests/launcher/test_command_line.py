@@ -266,6 +266,23 @@ def test_a_full_disk_ends_the_log_not_the_run(capsys: pytest.CaptureFixture[str]
     stream.close()
 
 
+def test_torchruns_other_variable_for_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, grace in (("7.5", 7.5), ("", 30.0)):
+        monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", text)
+        assert cli.options_from([__file__]).grace == grace
+    assert cli.options_from(["--grace", "1", __file__]).grace == 1
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
+    with pytest.raises(arguments.UsageError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT soon: expected"):
+        cli.options_from([__file__])
+
+
+def test_a_syntax_error_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    done = run("bad.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "raised SyntaxError: invalid syntax (bad.py, line 1); the other ranks" in done.stderr.splitlines()[-1]
+
+
 def test_torchruns_environment_variables_are_defaults() -> None:
     pet = {
         "PET_NPROC_PER_NODE": "auto",
