@@ -113,7 +113,8 @@ class GradientAverager:
             if averager is None:
                 return
             running = outermost_pass()
-            if averager._pass is not running.callbacks and not averager._enter(running):  # type: ignore[union-attr]
+            assert running is not None
+            if averager._pass is not running.callbacks and not averager._enter(running):
                 averager._left_over[index] = 1
                 averager._any_left_over = True
                 return

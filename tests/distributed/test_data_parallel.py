@@ -14,6 +14,9 @@ import pytest
 import disttorch as torch
 import disttorch.distributed as dist
 from disttorch import nn
+from disttorch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from disttorch.distributed.algorithms.join import Join
+from disttorch.distributed.optim import ZeroRedundancyOptimizer
 from disttorch.nn.parallel import DistributedDataParallel
 from disttorch.nn.parallel.distributed import DistributedDataParallel as SameClass
 from disttorch.testing.distributed import launch, run
@@ -74,7 +77,7 @@ def train_part(split: int) -> list[dict[str, np.ndarray]]:
 
 @pytest.mark.parametrize("shm", ["1", "0"])
 def test_two_ranks_train_as_one_process_on_the_whole_batch(shm: str) -> None:
-    ranks = run(train_part, 2, environment={"DISTTORCH_SHM": shm}, split=10)
+    ranks = run(train_part, 2, environment={"DISTTORCH_SHM": shm}, timeout=60, split=10)
     whole = train([(0, 10, False), (10, BATCH, True)], False)
     for name, value in whole.items():
         for result in [*ranks[0], *ranks[1]]:
@@ -152,7 +155,7 @@ def check_passes() -> None:
 
 
 def test_which_backward_passes_are_averaged() -> None:
-    run(check_passes, 2)
+    run(check_passes, 2, timeout=60)
 
 
 # -- what .grad is ------------------------------------------------------------------------------------
@@ -215,7 +218,7 @@ def check_grad_memory() -> None:
 
 
 def test_grad_may_be_kept_changed_and_replaced() -> None:
-    run(check_grad_memory, 2)
+    run(check_grad_memory, 2, timeout=60)
 
 
 class Several(nn.Module):
@@ -334,7 +337,7 @@ def check_models() -> None:
 
 
 def test_types_shared_unused_and_repeated_parameters() -> None:
-    run(check_models, 2)
+    run(check_models, 2, timeout=60)
 
 
 # -- buffers ------------------------------------------------------------------------------------------
@@ -400,7 +403,7 @@ def check_buffers() -> None:
 
 
 def test_buffers_are_those_of_rank_0() -> None:
-    run(check_buffers, 2)
+    run(check_buffers, 2, timeout=60)
 
 
 # -- the wrapper itself -------------------------------------------------------------------------------
@@ -468,7 +471,34 @@ def check_wrapper() -> None:
 
 
 def test_the_wrapper() -> None:
-    run(check_wrapper, 2)
+    run(check_wrapper, 2, timeout=60)
+
+
+def check_group() -> None:
+    rank = dist.get_rank()
+    group = dist.new_group([2, 0])
+    if rank == 1:
+        with pytest.raises(ValueError, match="group"):
+            DistributedDataParallel(Counting(), process_group=group)
+        return
+    model = DistributedDataParallel(Counting(), process_group=group)
+    assert dist.get_rank(group) == rank // 2
+    model.register_comm_hook(group, default_hooks.allreduce_hook)
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.SGD, process_group=group, lr=1.0)
+    with Join([model, optimizer]):
+        for step in range(1 + rank):
+            optimizer.zero_grad()
+            model(torch.full((1,), rank + step + 1.0)).sum().backward()
+            optimizer.step()
+    # rank 0 gives 1; rank 2 gives 3, 4, 5; every sum is divided by 2
+    assert model.module.weight.item() == 1 - (1 + 3 + 4 + 5) / 2
+    assert model.module.mean.tolist() == [1 + 4 + 5] * 2, "rank 0's as long as it has data, then rank 2's"
+    with pytest.raises(RuntimeError, match="of a group of its own cannot be copied"):
+        copy.deepcopy(model)
+
+
+def test_a_group_of_some_ranks() -> None:
+    run(check_group, 3, timeout=60)
 
 
 def wrap_different(kind: str) -> None:
@@ -493,6 +523,6 @@ def wrap_different(kind: str) -> None:
     ],
 )
 def test_different_models_are_refused(kind: str, text: str) -> None:
-    outcome = launch(wrap_different, 2, kind=kind)
+    outcome = launch(wrap_different, 2, timeout=60, kind=kind)
     assert outcome.code == 1
     assert text in outcome.said
