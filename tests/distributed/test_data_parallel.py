@@ -395,6 +395,12 @@ def check_buffers() -> None:
         own(x).sum().backward()
         assert own.module.mean[0].item() == rank + 1
         assert not own.will_sync_module_buffers()
+    norm = DistributedDataParallel(nn.Sequential(nn.BatchNorm1d(1)))
+    for step in (1, 2):
+        norm(torch.tensor([[rank + 1.0], [rank + 3.0 * step]])).sum().backward()
+    assert norm.module[0].running_mean.item() == pytest.approx(0.9 * 0.1 * 2 + 0.1 * 3.5), "of rank 0's batches"
+    assert norm.module[0].num_batches_tracked.item() == 2
+
     apart = nn.Linear(1, 1)
     with torch.no_grad():
         apart.weight.fill_(rank)
