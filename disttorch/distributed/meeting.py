@@ -18,7 +18,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -31,6 +30,8 @@ from disttorch.distributed.store import Store
 
 TOKEN_BYTES = 32
 _MARGIN_SECONDS = 5.0
+# How long the host may take to start, on a busy machine.
+_START_SECONDS = 30.0
 _CREDENTIALS = struct.Struct("iII")
 _hooked_in = -1
 
@@ -78,7 +79,6 @@ def join(store: Store, rank: int, world_size: int, timeout: float) -> MeetingLin
 
     timeout: seconds. StoreTimeout if not all have come by then; the message names those that are missing.
     """
-    deadline = time.monotonic() + timeout
     turn = f"disttorch/meeting/{store.add(f'disttorch/joined/{rank}', 1)}"
     if rank == 0:
         token = secrets.token_bytes(TOKEN_BYTES)
@@ -89,7 +89,7 @@ def join(store: Store, rank: int, world_size: int, timeout: float) -> MeetingLin
         token = bytes.fromhex(text)
         line = _connect(address)
     line.send(wire.encode("join", token=token, rank=rank, world_size=world_size))
-    _await_welcome(line, deadline - time.monotonic() + _MARGIN_SECONDS)
+    _await_welcome(line, timeout + _MARGIN_SECONDS)
     link = MeetingLink(line)
     agent_link.attach(link)
     _report_ends()
@@ -133,7 +133,7 @@ def _open_meeting(token: bytes, world_size: int, timeout: float) -> tuple[socket
         )
     threading.Thread(target=process.wait, name="disttorch-host", daemon=True).start()
     near.send(wire.encode("meet", token=token, world_size=world_size, timeout=timeout))
-    reply = _receive(near, timeout)
+    reply = _receive(near, timeout + _START_SECONDS)
     if reply["error"]:
         raise DistNetworkError(reply["error"])
     return near, reply["address"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import flight, progress
+from disttorch.distributed import flight, progress, trace
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
 from disttorch.distributed.store import seconds
@@ -77,11 +77,13 @@ class Work:
 
     def _wait(self, limit: float | None) -> bool:
         _check_may_wait(self._done)
-        start = time.perf_counter()
+        start = time.monotonic_ns()
         try:
             return self._done.wait(limit)
         finally:
-            progress.waited(time.perf_counter() - start)
+            end = time.monotonic_ns()
+            progress.waited((end - start) / 1e9)
+            trace.record("wait", start, end, "communication")
 
     def synchronize(self) -> None:
         """Wait until the result is there."""

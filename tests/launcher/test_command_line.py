@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from disttorch_run import arguments, cli, placement
-from disttorch_run.output import Stream
+from disttorch_run.events import Loop
+from disttorch_run.output import Stream, Terminal
 
 SHOW = """
 import json, os, sys
@@ -253,7 +254,7 @@ def test_a_tee_without_a_folder_says_where_its_files_are(tmp_path: Path) -> None
 
 
 def test_a_full_disk_ends_the_log_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    stream = Stream("", -1, Path("/dev/full"))
+    stream = Stream("", None, Path("/dev/full"))
     os.write(stream.inlet, b"one")
     assert stream.pump()
     assert capsys.readouterr().err == "disttorch-run: /dev/full ends here: No space left on device\n"
@@ -336,15 +337,55 @@ def test_an_unreadable_script_is_one_sentence(tmp_path: Path, monkeypatch: pytes
 
 def test_lines_get_their_prefix_and_progress_bars_only_their_last_state() -> None:
     reader, writer = os.pipe()
-    stream = Stream("[rank3] ", writer, None)
+    terminal = Terminal(writer, Loop())
+    stream = Stream("[rank3] ", terminal, None)
     os.write(stream.inlet, b"one\ntw")
     stream.pump()
     os.write(stream.inlet, b"o\n 1%\r 50%\r100%\npart")
     stream.pump()
     stream.close()
+    terminal.close()
     os.close(writer)
     with os.fdopen(reader, "rb") as shown:
         assert shown.read() == b"[rank3] one\n[rank3] two\n[rank3] 100%\n[rank3] part\n"
+
+
+def test_output_that_nobody_reads_keeps_the_launcher_from_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "talk.py"
+    script.write_text(
+        """
+import os, sys, time
+if os.environ["RANK"] == "0":
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.02)
+    time.sleep(0.3)
+    sys.exit(3)
+for number in range(100_000):
+    print(f"a line to fill the pipe {number}", flush=True)
+    if number == 10_000:
+        open(sys.argv[1], "w").close()
+"""
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "disttorch_run",
+        "--nproc-per-node",
+        "2",
+        "--oversubscribe",
+        script,
+        tmp_path / "full",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.readline()  # before anybody has read the output
+    assert "rank 0" in said
+    assert "exited with code 3" in said
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 3
+    lines = out.splitlines()
+    assert len(lines) > 10_000  # nothing that had been passed on is lost
+    assert lines[:10_000] == [f"[rank1] a line to fill the pipe {number}" for number in range(10_000)]
 
 
 def test_without_the_launcher_a_group_needs_rank_and_world_size() -> None:

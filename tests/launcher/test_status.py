@@ -129,13 +129,13 @@ def command(folder: Path, *options: str, seconds: float = 2.6) -> list[str]:
 
 
 def test_without_a_terminal_status_is_a_line_now_and_then(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, "--status", "--status-interval", "0.5"), capture_output=True, timeout=40)
+    done = subprocess.run(command(tmp_path, "--status", "--status-interval", "0.5"), capture_output=True, timeout=90)
     assert done.returncode == 0
     assert done.stdout == b"a line\n10%\r20%\rend\n"
     lines = done.stderr.decode().splitlines()
     assert all(line.startswith("disttorch-run: step ") for line in lines)
     assert re.search(r"samples/s \| waiting \d+% \| slowest rank 1$", lines[-1])
-    silent = subprocess.run(command(tmp_path, seconds=0), capture_output=True, text=True, timeout=40)
+    silent = subprocess.run(command(tmp_path, seconds=0), capture_output=True, text=True, timeout=90)
     assert silent.stderr == ""
 
 
@@ -156,7 +156,7 @@ class Terminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 80, 0, 0))
         self.written = b""
 
-    def read_until(self, pattern: bytes, seconds: float = 40) -> None:
+    def read_until(self, pattern: bytes, seconds: float = 90) -> None:
         until = time.monotonic() + seconds
         while not re.search(pattern, self.written):
             assert time.monotonic() < until, self.written

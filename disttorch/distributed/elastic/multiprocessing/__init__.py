@@ -1,0 +1,1 @@
+"""See `disttorch.distributed.elastic.multiprocessing.errors`."""
