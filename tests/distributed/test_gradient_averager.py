@@ -53,6 +53,13 @@ def check_passes() -> None:
     assert grad() == 1.5
     second.backward()
     assert grad() == 3, "two forward passes, then two backward passes"
+    many = [model(x).sum() for _ in range(40)]
+    for out in reversed(many[20:]):
+        out.backward()
+    assert grad() == 30, "many forward passes, then backward passes of some"
+    for out in many[:20]:
+        out.backward()
+    assert grad() == 30, "and of the others"
     out = model(x).sum()
     out.backward(retain_graph=True)
     out.backward()
