@@ -31,6 +31,9 @@ from disttorch_run.trace import TraceFile
 UNWIND_SECONDS = 1.0
 # At a signal the flight recorders are shown if a rank has been in its collective for so long.
 STUCK_SECONDS = 5.0
+# How long a worker may take to end after its socket is closed.
+_EXIT_SECONDS = 0.5
+_MESSAGES_AT_ONCE, _MESSAGES_AT_THE_END = 64, 10_000
 _LOOPBACK = "127.0.0.1"
 
 
@@ -175,17 +178,30 @@ class Attempt:
             self._loop.forget(stream.fd)
             stream.when_unblocked(lambda: self._loop.watch(stream.fd, partial(self._pump, stream)))
 
-    def _listen(self, worker: Worker) -> None:
-        """Deal with the messages of a worker."""
+    def _listen(self, worker: Worker, most: int = _MESSAGES_AT_ONCE) -> None:
+        """Deal with the messages of a worker, a share of them if they are many: others want to be heard, too."""
         try:
-            while (message := worker.receive()) is not None:
+            for _ in range(most):
+                message = worker.receive()
+                if message is None:
+                    return
                 handler = self._messages.get(message["type"])
                 if handler is None:
                     raise ProtocolError(f"a worker does not send '{message['type']}'")
                 handler(worker, message)
+        except EOFError:
+            self._loop.forget(worker.socket)
+            if worker.attached and worker.code is None:
+                self._loop.call_later(_EXIT_SECONDS, lambda: self._check_gone(worker))
         except ProtocolError as error:
             worker.kill()
             self._fail(Failure(worker.rank, f"sent the launcher something malformed: {error}"))
+
+    def _check_gone(self, worker: Worker) -> None:
+        """A worker has closed its socket: that is its end, or else nobody can reach it any more."""
+        if worker.code is None:
+            self._fail(Failure(worker.rank, "closed its connection to the launcher"))
+            worker.kill()
 
     def _note_ready(self, worker: Worker, _: dict[str, Any]) -> None:
         worker.attached = True
@@ -205,8 +221,9 @@ class Attempt:
 
     def _note_waiting(self, worker: Worker, message: dict[str, Any]) -> None:
         """A worker waits for others in a collective: say who is missing, and at the time-out where everybody is."""
-        missing = tuple(rank for rank in message["missing"] if rank in range(len(self.workers)))
-        if not message["final"] and missing in self._warned:
+        known = range(len(self.workers))
+        missing = tuple(sorted({rank for rank in message["missing"] if type(rank) is int and rank in known}))
+        if not missing or (not message["final"] and missing in self._warned):
             return
         self._warned.add(missing)
         states = ", ".join(f"rank {r} (pid {self.workers[r].pid}, {self.workers[r].state()})" for r in missing)
@@ -222,7 +239,7 @@ class Attempt:
 
         In this order: until it is collected its number cannot become another process's.
         """
-        self._listen(worker)
+        self._listen(worker, _MESSAGES_AT_THE_END)
         worker.kill()
         for source in (worker.pidfd, worker.socket, *(stream.fd for stream in worker.streams)):
             self._loop.forget(source)
