@@ -86,7 +86,7 @@ def add_all_reduce(suite: argparse.ArgumentParser) -> None:
     """Add the options of `all_reduce`."""
     add = suite.add_argument
     add("--ranks", type=count, nargs="+", default=[2], metavar="N", help="numbers of processes (default: 2)")
-    add("--sizes", type=count, nargs="+", default=list(all_reduce.SIZES), metavar="BYTES", help="multiples of 4")
+    add("--sizes", type=size, nargs="+", default=list(all_reduce.SIZES), metavar="BYTES", help="of each process")
     add("--op", choices=("sum", "avg"), default="sum", help="what to compute; Gloo and MPI divide after summing")
     add(
         "--systems",
@@ -135,6 +135,13 @@ def count(text: str) -> int:
     """Parse a whole number above zero."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Parse the number of bytes of some float32 values."""
+    if count(text) % 4:
+        raise argparse.ArgumentTypeError(f"expected a multiple of 4 bytes, the size of a float32, got {text}")
     return int(text)
 
 

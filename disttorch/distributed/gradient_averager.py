@@ -27,8 +27,8 @@ _Range = tuple[int, int]
 # The count of changes of a gradient that the engine has just made and that nobody else has.
 _NEW = [0]
 
-# Forward passes without a backward pass, as in an evaluation with gradients, are not remembered for ever.
-_MOST_FORWARDS = 256
+# Of more forward passes without a backward pass, as in an evaluation with gradients, the oldest count as one.
+_MOST_FORWARDS = 16
 
 
 class Owner(Protocol):
@@ -102,7 +102,7 @@ class GradientAverager:
         """Average the backward pass of a forward pass; its operations have numbers between `start` and `end`."""
         self._forwards.append((start, end))
         if len(self._forwards) > _MOST_FORWARDS:
-            del self._forwards[0]
+            self._forwards[:2] = [(self._forwards[0][0], self._forwards[1][1])]
 
     def _hook(self, index: int) -> Callable[[Tensor], None]:
         reference = weakref.ref(self)

@@ -65,6 +65,8 @@ def test_after_a_failure_all_ranks_start_again_apart_from_what_was(tmp_path: Pat
         "3",
         "--log-dir",
         str(tmp_path / "logs"),
+        "--trace",
+        str(tmp_path / "trace.json"),
     )
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -79,6 +81,10 @@ def test_after_a_failure_all_ranks_start_again_apart_from_what_was(tmp_path: Pat
     assert "was killed by signal 9 (SIGKILL); the other ranks are stopped (attempt 2 of 4)" in err
     assert "disttorch-run: starting all ranks again, restart 1 of 3\n" in err
     assert "disttorch-run: starting all ranks again, restart 2 of 3\n" in err
+    assert err.count("the trace of all ranks is in") == 1
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    reductions = [event for event in events if event.get("ph") == "X" and "all_reduce" in event["name"]]
+    assert len(reductions) == 6  # two ranks, three attempts
     [logs] = (tmp_path / "logs").iterdir()
     for attempt in range(3):
         assert (logs / f"attempt_{attempt}" / "0" / "stdout.log").read_text() == f"attempt {attempt}\n"

@@ -98,6 +98,19 @@ def test_a_rank_that_reports_nothing_more_comes_to_rest(monkeypatch: pytest.Monk
     assert board.ranks()[0].samples_per_second == pytest.approx(1)
 
 
+def test_starting_up_is_no_part_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    board = board_of(1)
+    for second in range(6):
+        clock.now = 1000.0 + second
+        board.note(0, Progress(0, 0, 0.9 * second))
+        assert board.summary() == ""
+    for second in range(1, 3):
+        clock.now = 1005.0 + second
+        board.note(0, Progress(second, 10 * second, 4.5 + 0.2 * second))
+    assert board.summary() == "step 2 | 10 samples/s | waiting 20%"
+
+
 def test_without_samples_the_line_counts_steps_and_equal_ranks_have_no_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     board = board_of(2)
