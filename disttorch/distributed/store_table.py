@@ -203,6 +203,8 @@ class StoreServer:
         endpoint = self.socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         self.address = endpoint.rstrip(b"\0").decode()
+        self.refused = 0
+        self._monitor: Any = None
         self.table = StoreTable()
         self._waiting: list[tuple[bytes, float, dict[str, Any]]] = []
         self._waited_keys = 0
@@ -224,6 +226,31 @@ class StoreServer:
             if len(frames) == 2:
                 self._receive(*frames)
         self.expire()
+
+    def watch_refused(self) -> Any:
+        """Begin to count in `refused` who comes without the key; return a socket.
+
+        Whenever that can be read `count_refused` must be called: ZeroMQ stops serving when nobody reads it.
+        """
+        import zmq
+
+        kinds = (
+            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+        )
+        self._monitor = self.socket.get_monitor_socket(sum(kinds))
+        return self._monitor
+
+    def count_refused(self) -> None:
+        """Count those who have been refused since the last call."""
+        import zmq
+
+        for _ in range(_REQUESTS_PER_TURN):
+            if not self._monitor.poll(0, zmq.POLLIN):
+                return
+            self._monitor.recv_multipart(zmq.NOBLOCK)
+            self.refused += 1
 
     def expire(self) -> None:
         """Answer those who wait for keys that came or whose time is over."""
@@ -285,5 +312,8 @@ class StoreServer:
 
     def close(self) -> None:
         """Close the socket; its port is free again."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
         self.socket.close(linger=0)
         self.context.term()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ UNWIND_SECONDS = 1.0
 STUCK_SECONDS = 5.0
 # How long a worker may take to end after its socket is closed.
 _EXIT_SECONDS = 0.5
+_CHECK_SECONDS = 1.0
 _MESSAGES_AT_ONCE, _MESSAGES_AT_THE_END = 64, 10_000
 _LOOPBACK = "127.0.0.1"
 
@@ -84,6 +86,8 @@ class Attempt:
         self._outputs = Outputs(run.options.logs, folder, run.terminals)
         self._flight = FlightReport(folder)
         self._kills: dict[int, Timer] = {}
+        self._stopped_since: dict[int, float] = {}
+        self._watching = Timer(lambda: None)
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = out_of_memory_kills()
         self._stack = contextlib.ExitStack()
@@ -103,6 +107,10 @@ class Attempt:
             self._stack.callback(self._store.close)
             self._loop.watch(self._store.socket, self._store.serve)
             self._stack.callback(self._loop.forget, self._store.socket)
+            monitor = self._store.watch_refused()
+            self._loop.watch(monitor, self._store.count_refused)
+            self._stack.callback(self._loop.forget, monitor)
+            self._stack.callback(self._tell_refused)
             self._segments = SegmentServer()
             self._stack.callback(self._segments.close)
             self._stack.callback(self._outputs.close)
@@ -111,6 +119,7 @@ class Attempt:
             self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
+            self._check_stopped()
             self._stack = self._stack.pop_all()
         return self
 
@@ -203,6 +212,17 @@ class Attempt:
             self._fail(Failure(worker.rank, "closed its connection to the launcher"))
             worker.kill()
 
+    def _check_stopped(self) -> None:
+        """See that no worker is stopped for longer than a collective may take: maybe no other rank waits for it."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.code is not None or worker.state() != "stopped":
+                self._stopped_since.pop(worker.rank, None)
+            elif now - self._stopped_since.setdefault(worker.rank, now) > self.options.timeout:
+                self._fail(Failure(worker.rank, f"has been stopped for {self.options.timeout:g} s"))
+                worker.kill()
+        self._watching = self._loop.call_later(_CHECK_SECONDS, self._check_stopped)
+
     def _note_ready(self, worker: Worker, _: dict[str, Any]) -> None:
         worker.attached = True
         self._tell_failure(worker)
@@ -258,6 +278,12 @@ class Attempt:
     def _collectives(self, waited: float = 0.0) -> str:
         """Return where the ranks are in their collectives; "" if that has been said."""
         return self._flight.text({worker.rank: worker.flight for worker in self.workers}, waited)
+
+    def _tell_refused(self) -> None:
+        self._store.count_refused()
+        if refused := self._store.refused:
+            times = "a connection" if refused == 1 else f"{refused} connections"
+            self.options.say(f"disttorch-run: refused {times} to its store by processes without this run's key")
 
     def _keep_trace(self) -> None:
         if self._trace is not None:
@@ -333,6 +359,7 @@ class Attempt:
 
     def _end_all(self) -> None:
         """Kill what is left of every worker and its children, then close everything."""
+        self._watching.cancel()
         for worker in self.workers:
             self._spare(worker)
             if worker.code is None and worker.pidfd >= 0:
