@@ -454,7 +454,7 @@ def test_refused_connections_are_counted(tmp_path: Path) -> None:
     try:
         for data in (
             greeting(b"NULL"),
-            b"GET / HTTP/1.1\r\n\r\n" * 9,
+            greeting(b"PLAIN"),
             greeting(b"CURVE") + command(b"HELLO", bytes(194)),
         ):
             with socket.create_connection(("127.0.0.1", victim.port), timeout=5) as peer:
