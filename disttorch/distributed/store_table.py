@@ -14,6 +14,7 @@ MAX_KEYS = 128 * 1024
 MAX_BYTES = 512 * 1024 * 1024
 # A value travels in one message, of which this much is kept for everything else in it.
 MESSAGE_OVERHEAD = 64 * 1024
+_LONGEST_KEY = MESSAGE_OVERHEAD // 8
 MAX_WAITING = 4096
 # What a key costs besides its text and its value.
 _BYTES_PER_KEY = 256
@@ -150,8 +151,8 @@ class StoreTable:
         from disttorch.distributed.wire import MAX_STORE_MESSAGE
 
         limit = MAX_STORE_MESSAGE - MESSAGE_OVERHEAD
-        if length > limit or len(key) > MESSAGE_OVERHEAD // 8:
-            return _reply(error=f"a value may hold {limit} bytes and a key {MESSAGE_OVERHEAD // 8} characters")
+        if length > limit or len(key) > _LONGEST_KEY:
+            return _reply(error=f"a value may hold {limit} bytes and a key {_LONGEST_KEY} characters")
         if new and len(self.values) + len(self.queues) >= self._max_keys:
             return _reply(error=_FULL.format(self._max_keys, "keys"))
         more = length - replaced + (4 * len(key) + _BYTES_PER_KEY if new else 0)
@@ -179,6 +180,8 @@ class StoreServer:
 
         from disttorch.distributed.wire import MAX_STORE_MESSAGE
 
+        self.refused = 0
+        self._monitor: Any = None
         self.key, secret = zmq.curve_keypair()
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
@@ -203,8 +206,6 @@ class StoreServer:
         endpoint = self.socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         self.address = endpoint.rstrip(b"\0").decode()
-        self.refused = 0
-        self._monitor: Any = None
         self.table = StoreTable()
         self._waiting: list[tuple[bytes, float, dict[str, Any]]] = []
         self._waited_keys = 0
@@ -298,6 +299,8 @@ class StoreServer:
     def _let_wait(self, client: bytes, request: dict[str, Any]) -> dict[str, Any] | None:
         """Keep a request that waits for keys; return a refusal if too much waits already."""
         keys = len(request["keys"])
+        if any(len(key) > _LONGEST_KEY for key in request["keys"]):  # nobody can set it
+            return _reply(error=f"a key may hold {_LONGEST_KEY} characters")
         if len(self._waiting) >= MAX_WAITING or self._waited_keys + keys > MAX_KEYS:
             return _reply(error=f"too many wait already: {len(self._waiting)} requests for {self._waited_keys} keys")
         kept = {name: request[name] for name in ("id", "op", "keys")}  # not the rest, which may be long
