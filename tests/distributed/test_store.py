@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
