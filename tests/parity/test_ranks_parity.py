@@ -43,7 +43,7 @@ def output(*command: str) -> str:
         timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    return RANK.sub("", done.stdout)
+    return "\n".join(sorted(RANK.sub("", done.stdout).splitlines()))  # the ranks write when they can
 
 
 def check(ours: str, theirs: str) -> None:
