@@ -49,7 +49,7 @@ def run_all_reduce(args: argparse.Namespace) -> dict[str, Any]:
 
 def run_data_parallel(args: argparse.Namespace) -> dict[str, Any]:
     """Run `data_parallel` and return the summary, with what to print as `text`."""
-    summary = data_parallel.run(data_parallel.Plan(args.ranks, args.rounds, args.cycles, args.only))
+    summary = data_parallel.run(data_parallel.Plan(args.ranks, args.rounds, args.cycles, args.clock, args.only))
     return summary | {"text": data_parallel.format_tables(summary)}
 
 
@@ -78,12 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 def add_one_process(suite: argparse.ArgumentParser) -> None:
     """Add the options of `overhead` and `models`."""
     suite.add_argument("--threads", type=count, default=1, metavar="N", help="for both sides (default: 1)")
-    suite.add_argument(
-        "--clock",
-        choices=("wall", "cpu"),
-        default="wall",
-        help="cpu: time on the processor, for a busy machine and one thread (default: wall)",
-    )
+    add_clock(suite)
     add_only(suite)
 
 
@@ -91,7 +86,7 @@ def add_all_reduce(suite: argparse.ArgumentParser) -> None:
     """Add the options of `all_reduce`."""
     add = suite.add_argument
     add("--ranks", type=count, nargs="+", default=[2], metavar="N", help="numbers of processes (default: 2)")
-    add("--sizes", type=count, nargs="+", default=list(all_reduce.SIZES), metavar="BYTES", help="multiples of 4")
+    add("--sizes", type=size, nargs="+", default=list(all_reduce.SIZES), metavar="BYTES", help="of each process")
     add("--op", choices=("sum", "avg"), default="sum", help="what to compute; Gloo and MPI divide after summing")
     add(
         "--systems",
@@ -109,7 +104,18 @@ def add_data_parallel(suite: argparse.ArgumentParser) -> None:
     suite.add_argument(
         "--cycles", type=count, default=8, metavar="N", help="readings of each kind in a process (default: 8)"
     )
+    add_clock(suite)
     add_only(suite)
+
+
+def add_clock(suite: argparse.ArgumentParser) -> None:
+    """Add the option that chooses what is measured."""
+    suite.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: time of all threads on the processor, for a busy machine (default: wall)",
+    )
 
 
 def add_only(suite: argparse.ArgumentParser) -> None:
@@ -129,6 +135,13 @@ def count(text: str) -> int:
     """Parse a whole number above zero."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Parse the number of bytes of some float32 values."""
+    if count(text) % 4:
+        raise argparse.ArgumentTypeError(f"expected a multiple of 4 bytes, the size of a float32, got {text}")
     return int(text)
 
 

@@ -22,6 +22,7 @@ class Plan(NamedTuple):
     ranks: int
     rounds: int  # jobs per network and library
     cycles: int  # readings of each kind in a job
+    clock: str  # "wall" or "cpu"
     only: str  # a part of the names of the networks; "" for all
 
 
@@ -54,7 +55,7 @@ def run(plan: Plan) -> dict[str, Any]:
 
 def run_job(library: str, network: str, plan: Plan, bytecode: str) -> dict[str, Any]:
     """Time one network with one library in processes of its own."""
-    arguments = ["--library", library, "--network", network, "--cycles", str(plan.cycles)]
+    arguments = ["--library", library, "--network", network, "--cycles", str(plan.cycles), "--clock", plan.clock]
     return run_ranks(
         "benchmarks.data_parallel_worker", arguments, plan.ranks, f"data_parallel, {library}, {network},", bytecode
     )
@@ -84,7 +85,8 @@ def format_tables(summary: dict[str, Any]) -> str:
     libraries = list(summary["cases"][next(iter(summary["cases"]))]) if summary["cases"] else []
     titles = {library: f"{library} {summary['versions'][library]}" for library in libraries}
     parts = [
-        f"data_parallel: {summary['ranks']} ranks, {summary['rounds']} round(s) of {summary['cycles']} cycles; "
+        f"data_parallel: {summary['ranks']} ranks, {summary['rounds']} round(s) of {summary['cycles']} cycles, "
+        f"{summary['clock']} time; "
         "milliseconds, median (a tenth of the steps is faster)",
         step_table(summary["cases"], titles),
         cost_table(summary["cases"], titles),

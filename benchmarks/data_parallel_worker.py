@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from benchmarks.ranks import MEETING, write_answer
-from benchmarks.worker import stand_in_for_disttorch
+from benchmarks.worker import CLOCKS, stand_in_for_disttorch
 
 READING_SECONDS = 0.1
 FEWEST_STEPS = 3
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--library", choices=("torch", "disttorch"), required=True)
     parser.add_argument("--network", required=True)
     parser.add_argument("--cycles", type=int, required=True)
+    parser.add_argument("--clock", choices=CLOCKS, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     args = parser.parse_args()
 
@@ -47,7 +48,7 @@ def main() -> None:
     single, module, shared = build_steps(library, args.network, rank)
     for step in [single, shared] * WARM_UP:
         step()
-    cycles = measure(dist, single, shared, args.cycles)
+    cycles = measure(dist, single, shared, args.cycles, CLOCKS[args.clock])
     check_equal(dist, module)
     if rank == 0:
         write_answer(args.folder, {"version": library.__version__, "cycles": cycles})
@@ -69,10 +70,14 @@ def build_steps(library: ModuleType, name: str, rank: int) -> tuple[Step, Any, S
     return steps[0], module, steps[1]
 
 
-def measure(dist: ModuleType, single: Step, shared: Step, cycles: int) -> list[dict[str, list[float]]]:
+def measure(
+    dist: ModuleType, single: Step, shared: Step, cycles: int, clock: Callable[[], float]
+) -> list[dict[str, list[float]]]:
     """Return every cycle's step times in µs; in a cycle each kind of step has its turn.
 
-    Those of steps alone and beside are the steps of all ranks; of a step together, the mean over the ranks.
+    `alone`: the steps of all ranks, one rank at a time. `beside`: all ranks at once, not waiting for each other; of
+    each step the time of the slowest rank, since those who wait for each other cannot be faster than that. `together`:
+    the data-parallel steps; the mean over the ranks.
     """
     rank, ranks = dist.get_rank(), dist.get_world_size()
     number = agree_on_number(dist, single)
@@ -83,37 +88,38 @@ def measure(dist: ModuleType, single: Step, shared: Step, cycles: int) -> list[d
         for turn in turns if cycle % 2 == 0 else reversed(turns):
             dist.barrier()
             if turn == "together":
-                taken["together"] = times(shared, number)
+                taken["together"] = times(shared, number, clock)
             elif turn == "beside":
-                taken["beside"] = times(single, number)
+                taken["beside"] = times(single, number, clock)
             elif turn == rank:
-                taken["alone"] = times(single, number)
+                taken["alone"] = times(single, number, clock)
         mine.append(taken)
     everybody: list[Any] = [None] * ranks
     dist.all_gather_object(everybody, mine)
     return [
         {
             "alone": [step for one in same for step in one["alone"]],
-            "beside": [step for one in same for step in one["beside"]],
+            "beside": [max(steps) for steps in zip(*(one["beside"] for one in same))],
             "together": [statistics.fmean(steps) for steps in zip(*(one["together"] for one in same))],
         }
         for same in zip(*everybody)
     ]
 
 
-def times(step: Step, number: int) -> list[float]:
+def times(step: Step, number: int, clock: Callable[[], float]) -> list[float]:
     """Take `number` steps and return how long each of them took, in µs."""
     taken = []
     for _ in range(number):
-        start = time.perf_counter()
+        start = clock()
         step()
-        taken.append(1e6 * (time.perf_counter() - start))
+        taken.append(1e6 * (clock() - start))
     return taken
 
 
 def agree_on_number(dist: ModuleType, step: Step) -> int:
     """Return how many steps fill a reading, the same number on every rank."""
-    found = [max(FEWEST_STEPS, math.ceil(1e6 * READING_SECONDS / statistics.median(times(step, FEWEST_STEPS))))]
+    usual = statistics.median(times(step, FEWEST_STEPS, time.perf_counter))
+    found = [max(FEWEST_STEPS, math.ceil(1e6 * READING_SECONDS / usual))]
     dist.broadcast_object_list(found, 0)
     return found[0]
 

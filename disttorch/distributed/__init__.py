@@ -20,6 +20,7 @@ from disttorch.distributed.errors import (
     QueueEmptyError,
     StoreTimeout,
 )
+from disttorch.distributed.flight import flight_records
 from disttorch.distributed.gradient_buckets import BuiltinCommHookType, GradBucket
 from disttorch.distributed.groups import (
     GroupMember,
@@ -115,6 +116,7 @@ __all__ = [
     "broadcast_object_list",
     "default_store",
     "destroy_process_group",
+    "flight_records",
     "gather",
     "gather_object",
     "get_backend",

@@ -183,7 +183,7 @@ class AgentLink:
         kind = message["type"]
         with self._news:
             if kind == "segment":
-                self._segments[message["key"]] = message, fd
+                self._segments.setdefault(message["key"], (message, fd))
             elif kind == "left":
                 self.left.add(message["rank"])
             elif kind == "abort" and self.failure is None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from types import FrameType
 
-from disttorch.distributed.headers import DTYPES, OPS, REDUCE_OPS, Header
+from disttorch.distributed.headers import DTYPES, OPS, REDUCE_OPS, SEQUENCE_AT, Header
 
 _PACKAGE = __name__.partition(".")[0] + "."
 
@@ -43,16 +43,23 @@ class Call:
     bucket: int = 0
     length: int = 0
     site: tuple[str, int] = field(default_factory=call_site)
+    packed: tuple[tuple[int, int], bytes] | None = field(default=None, repr=False, compare=False)
 
     def header(self, epoch: int, sequence: int, group: int = 0) -> bytes:
         """Return the 64 bytes that are equal on every rank if the ranks agree."""
+        if self.packed is None or self.packed[0] != (epoch, group):
+            self.packed = (epoch, group), self._pack(epoch, group)
+        template = self.packed[1]
+        return template[:SEQUENCE_AT] + sequence.to_bytes(8, "little") + template[SEQUENCE_AT + 8 :]
+
+    def _pack(self, epoch: int, group: int) -> bytes:
         return Header(
             op=OPS.index(self.op),
             dtype=DTYPES.index(self.dtype),
             reduce_op=REDUCE_OPS.index(self.reduce_op),
             epoch=epoch,
             group=group,
-            sequence=sequence,
+            sequence=0,
             bucket=self.bucket,
             chunk=0,
             offset=0,

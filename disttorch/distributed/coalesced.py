@@ -77,11 +77,11 @@ class Pack:
         own = get_rank() == source
         if own:
             for array, place in zip(self._arrays, self._places, strict=True):
-                np.copyto(place, array)
+                place[...] = array
         broadcast(self._bytes, source, group)
         if not own:
             for array, place in zip(self._arrays, self._places, strict=True):
-                np.copyto(array, place)
+                array[...] = place
 
     def holds(self, arrays: Sequence[np.ndarray]) -> bool:
         """Say whether this was made for these very arrays."""

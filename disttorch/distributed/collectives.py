@@ -42,7 +42,7 @@ def all_reduce(tensor: Any, op: ReduceOp = ReduceOp.SUM, group: Any = None, asyn
         steps.all_reduce(transport, flat, name)
         operand.put(flat)
 
-    call = Call("all_reduce", operand.dtype.name, operand.shape, name, length=operand.nbytes)
+    call = Call("all_reduce", operand.dtype_name, operand.shape, name, length=operand.nbytes)
     return member.collective(call, body, async_op, [tensor])
 
 
@@ -68,7 +68,7 @@ def reduce(
         if transport.rank == root:
             operand.put(flat)
 
-    call = Call("reduce", operand.dtype.name, operand.shape, name, root, length=operand.nbytes)
+    call = Call("reduce", operand.dtype_name, operand.shape, name, root, length=operand.nbytes)
     return member.collective(call, body, async_op, [tensor])
 
 
@@ -88,7 +88,7 @@ def broadcast(
         if transport.rank != root:
             operand.put(flat)
 
-    call = Call("broadcast", operand.dtype.name, operand.shape, root=root, length=operand.nbytes)
+    call = Call("broadcast", operand.dtype_name, operand.shape, root=root, length=operand.nbytes)
     return member.collective(call, body, async_op, [tensor])
 
 
@@ -129,7 +129,7 @@ def _reduce_scatter(member: ProcessGroup, target: Operand, parts: Any, op: Reduc
         steps.reduce_scatter(transport, flat, parts(), name)
         target.put(flat)
 
-    call = Call("reduce_scatter", target.dtype.name, target.shape, name, length=target.nbytes)
+    call = Call("reduce_scatter", target.dtype_name, target.shape, name, length=target.nbytes)
     return member.collective(call, body, async_op, [target.holder])
 
 

@@ -28,7 +28,7 @@ RECORDS = 256
 QUEUED, RUNNING, DONE, FAILED = 1, 2, 3, 4
 # torch's flight recorder has the first three.
 STATES = {QUEUED: "scheduled", RUNNING: "started", DONE: "completed", FAILED: "failed"}
-POINT_TO_POINT = frozenset(("send", "recv", "isend", "irecv"))
+POINT_TO_POINT = frozenset(("send", "recv"))
 VERSION = "2.10"  # of the format of torch's flight recorder
 
 _KNOWN_CALLS = 1024
@@ -82,7 +82,7 @@ class Record:
 
     @property
     def is_p2p(self) -> bool:
-        """Whether it is a message between two ranks rather than a collective."""
+        """Whether it is a message between two ranks, numbered among those of the two, rather than a collective."""
         return self.op in POINT_TO_POINT
 
     def describe(self) -> str:
@@ -91,9 +91,9 @@ class Record:
         if self.reduce_op not in ("none", ""):
             parts.append(self.reduce_op)
         if self.root >= 0:
-            parts.append(f"rank {self.root}" if self.is_p2p else f"root {self.root}")
-        if self.op == "bucket":
-            parts.append(f"gradients of {self.names}")
+            parts.append(f"root {self.root}")
+        if self.names:
+            parts.append(f"gradients of {self.names}" if self.op == "bucket" else self.names)
         return f"{self.op}({', '.join(parts)}) at {self.file}:{self.line}"
 
     def as_dict(self, group: Group | None = None, clock: int = 0) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Record:
             "root": self.root,
             "bucket": self.bucket,
             "nbytes": self.nbytes,
-            "parameters": self.names,
+            "names": self.names,
             "waiting_for": list(self.waiting),
             "error": self.error,
         }
@@ -162,7 +162,6 @@ class Recorder:
     """Writes this rank's records; safe in any thread. What `begin` returns is for `start`, `waiting` and `end`."""
 
     def __init__(self, ring: Ring) -> None:
-        self.pid = os.getpid()
         self._ring = ring
         self._memory = ring.memory
         self._serials = [0] * RECORDS
@@ -172,8 +171,11 @@ class Recorder:
     def add_group(self, number: int, name: str, ranks: Sequence[int]) -> None:
         """Note a process group: its number as given to `begin`, its name, its ranks as numbers of the run."""
         listed = tuple(ranks)[:_GROUP_RANKS]
-        at = _GROUPS_AT + self._groups % _GROUPS * _GROUP_BYTES
-        self._groups += 1
+        entry = 0
+        if number:  # the group of all ranks keeps the first entry, the latest of the others have the rest
+            entry = 1 + self._groups % (_GROUPS - 1)
+            self._groups += 1
+        at = _GROUPS_AT + entry * _GROUP_BYTES
         _GROUP.pack_into(self._memory, at, number + 1, len(ranks), len(listed), name.encode())
         struct.pack_into(f"<{len(listed)}H", self._memory, at + _GROUP.size, *listed)
 
@@ -261,9 +263,17 @@ _recorder: Recorder | None = None
 def recorder() -> Recorder:
     """Return this process's recorder; a forked process has one of its own, which no agent sees."""
     global _recorder
-    if _recorder is None or _recorder.pid != os.getpid():
+    if _recorder is None:
         _recorder = Recorder(Ring.open(LAYOUT, FD_VARIABLE))
     return _recorder
+
+
+def _forget() -> None:
+    global _recorder
+    _recorder = None
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def flight_records() -> list[dict[str, Any]]:

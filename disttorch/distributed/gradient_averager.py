@@ -24,8 +24,11 @@ from disttorch.distributed.reducer import Reducer
 
 _Range = tuple[int, int]
 
-# Forward passes without a backward pass, as in an evaluation with gradients, are not remembered for ever.
-_MOST_FORWARDS = 256
+# The count of changes of a gradient that the engine has just made and that nobody else has.
+_NEW = [0]
+
+# Of more forward passes without a backward pass, as in an evaluation with gradients, the oldest count as one.
+_MOST_FORWARDS = 16
 
 
 class Owner(Protocol):
@@ -73,8 +76,8 @@ class GradientAverager:
         self._uses_left: list[int] = []
         if static_graph:
             self.set_static_graph()
-        self._references = [self._count_references(index) for index in range(len(self.parameters))]
         self._handles = [p.register_post_accumulate_grad_hook(self._hook(i)) for i, p in enumerate(self.parameters)]
+        self._references = self._count_references()
         weakref.finalize(self, _remove, self._handles).atexit = False
 
     def set_static_graph(self) -> None:
@@ -99,32 +102,48 @@ class GradientAverager:
         """Average the backward pass of a forward pass; its operations have numbers between `start` and `end`."""
         self._forwards.append((start, end))
         if len(self._forwards) > _MOST_FORWARDS:
-            del self._forwards[0]
+            self._forwards[:2] = [(self._forwards[0][0], self._forwards[1][1])]
 
     def _hook(self, index: int) -> Callable[[Tensor], None]:
         reference = weakref.ref(self)
+        view = self._views[index]
 
         def gradient_is_complete(parameter: Tensor) -> None:
             averager = reference()
-            if averager is not None:
+            if averager is None:
+                return
+            running = outermost_pass()
+            assert running is not None
+            if averager._pass is not running.callbacks and not averager._enter(running):
+                averager._left_over[index] = 1
+                averager._any_left_over = True
+                return
+            grad = parameter._grad
+            assert grad is not None
+            if averager._uses is not None or averager.reducer.fired[index] or grad._requires_grad:
+                averager._complete(index, parameter)
+            elif grad._a is view:
+                averager.reducer.mark_ready(index, view)
+            elif grad._counter == _NEW:
+                averager.reducer.mark_ready(index, grad._a)
+                grad._a = view
+            else:
                 averager._complete(index, parameter)
 
         return gradient_is_complete
 
+    def _enter(self, running: Sweep) -> bool:
+        """Begin to average a backward pass, if it is one that is to be averaged."""
+        if not self._forwards and not (self._past and _touched(self._past, running)):
+            return False
+        self._consume_forwards(running)
+        self._begin(running.callbacks)
+        running.callbacks.append(self._finish)
+        return True
+
     def _complete(self, index: int, parameter: Tensor) -> None:
-        running = outermost_pass()
-        assert running is not None
-        if self._pass is not running.callbacks:
-            if not self._forwards and not (self._past and _touched(self._past, running)):
-                self._left_over[index] = 1
-                self._any_left_over = True
-                return
-            self._consume_forwards(running)
-            self._begin(running.callbacks)
-            running.callbacks.append(self._finish)
-        if self._uses is not None and self._more_to_come(index):
-            return
-        self._mark(index, parameter)
+        if self._uses is None or not self._more_to_come(index):
+            self._mark(index, parameter)
 
     def _consume_forwards(self, running: Sweep) -> None:
         """Note which forward passes this is the backward pass of."""
@@ -141,7 +160,7 @@ class GradientAverager:
         self.reducer.news = owner is not None and owner._backward_begins()
         self._own_memory = []
         self._uses_left = list(self._uses or ())
-        if not self._as_views:
+        if not self._as_views and self._count_references() != self._references:
             escaped = self._escaped()
             if escaped:
                 self._keep_old(escaped)
@@ -183,8 +202,8 @@ class GradientAverager:
             )
             parameter._grad = alias(grad)
             parameter._grad._a = view
-        elif grad._counter is not None and not grad._counter[0]:
-            grad._a = view  # the engine has just made it
+        elif grad._counter == _NEW:
+            grad._a = view
         elif self._as_views:
             parameter._grad = wrap(view)
         else:
@@ -263,18 +282,14 @@ class GradientAverager:
 
     # -- old gradients that the program still holds -----------------------------------------------
 
-    def _count_references(self, index: int) -> tuple[int, int]:
-        """Count who refers to a view and to the buffer it is on; arrays that are made of either count for the buffer."""
-        view = self._views[index]
-        return sys.getrefcount(view), sys.getrefcount(view.base)
+    def _count_references(self) -> list[int]:
+        """Count who refers to each view and to the buffer it is on, which arrays made of either refer to."""
+        return [sys.getrefcount(view) + sys.getrefcount(view.base) for view in self._views]
 
     def _escaped(self) -> list[int]:
         """Return the parameters whose bucket memory somebody refers to though it is not their `.grad` any more."""
-        return [
-            index
-            for index, expected in enumerate(self._references)
-            if self._count_references(index) != expected and not self._is_grad(index)
-        ]
+        pairs = zip(self._count_references(), self._references, strict=True)
+        return [index for index, (now, before) in enumerate(pairs) if now != before and not self._is_grad(index)]
 
     def _is_grad(self, index: int) -> bool:
         grad = self.parameters[index]._grad
@@ -285,9 +300,10 @@ class GradientAverager:
         tensors = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
         for index in escaped:
             _move(tensors, self._views[index])
-            left = self._count_references(index)
-            if left != self._references[index]:
-                self._references[index] = left
+        left = self._count_references()
+        for index in escaped:
+            if left[index] != self._references[index]:
+                self._references[index] = left[index]
                 warnings.warn(
                     f"the NumPy array that was taken of the gradient of {self.reducer.name(index)} changes with the next "
                     "gradients; copy it to keep its values",

@@ -17,6 +17,7 @@ from disttorch.distributed.errors import ProtocolError
 MAGIC = b"DTCH"
 VERSION = 1
 HEADER = struct.Struct("<4sBBBBIIQIIQQQI4x")
+SEQUENCE_AT = 16  # where the 8 bytes of the sequence are
 
 OPS = (
     "all_reduce", "broadcast", "all_gather", "barrier", "bucket", "reduce", "gather", "scatter",

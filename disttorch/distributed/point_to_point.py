@@ -195,7 +195,7 @@ def _channel(member: ProcessGroup, source: int, target: int, tag: int) -> Proces
 def _call(channel: ProcessGroup, operand: Operand, tag: int) -> Call:
     source, target = channel.members.ranks
     way = f"rank {source} to rank {target}" + (f", tag {tag}" if tag else "")
-    return Call("send", operand.dtype.name, operand.shape, names=(way,), length=operand.nbytes)
+    return Call("send", operand.dtype_name, operand.shape, names=(way,), length=operand.nbytes)
 
 
 def _object_call(channel: ProcessGroup, count: int) -> Call:
@@ -235,7 +235,7 @@ def _receive_from_any(member: ProcessGroup, tensor: Any, tag: int) -> int:
 
 def _in_background(member: ProcessGroup, tensor: Any, tag: int) -> Work:
     operand = Operand(tensor, "recv")
-    call = Call("send", operand.dtype.name, operand.shape, names=("any rank",), length=operand.nbytes)
+    call = Call("send", operand.dtype_name, operand.shape, names=("any rank",), length=operand.nbytes)
     work = Work(call, 0, lambda transport: None, [tensor])
 
     def receive() -> None:

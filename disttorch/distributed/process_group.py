@@ -82,9 +82,10 @@ class ProcessGroup:
         """
         with self._lock:
             self._check_usable()
-            work = Work(call, self._sequence, body, result, source, timeout or self.timeout, self.members.number)
-            self._sequence += 1
             inline = not async_op and self._unfinished == 0
+            limit = timeout or self.timeout
+            work = Work(call, self._sequence, body, result, source, limit, self.members.number, background=not inline)
+            self._sequence += 1
             self._unfinished += 1
             if not inline:
                 self._enqueue(work)

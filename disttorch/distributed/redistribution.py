@@ -32,7 +32,7 @@ def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async
         steps.all_gather(transport, flats, source.bytes())
         _put_all(targets, flats)
 
-    call = Call("all_gather", source.dtype.name, source.shape, length=source.nbytes)
+    call = Call("all_gather", source.dtype_name, source.shape, length=source.nbytes)
     return member.collective(call, body, async_op, tensor_list)
 
 
@@ -51,7 +51,7 @@ def all_gather_into_tensor(
         steps.all_gather(transport, np.split(flat, transport.size), source.bytes())
         target.put(flat)
 
-    call = Call("all_gather", source.dtype.name, source.shape, length=source.nbytes)
+    call = Call("all_gather", source.dtype_name, source.shape, length=source.nbytes)
     return member.collective(call, body, async_op, [output_tensor])
 
 
@@ -76,7 +76,7 @@ def gather(
         steps.gather(transport, flats, source.bytes(), root, source.nbytes)
         _put_all(targets, flats)
 
-    call = Call("gather", source.dtype.name, source.shape, root=root, length=source.nbytes)
+    call = Call("gather", source.dtype_name, source.shape, root=root, length=source.nbytes)
     return member.collective(call, body, async_op, gather_list or ())
 
 
@@ -101,7 +101,7 @@ def scatter(
         steps.scatter(transport, flat, [source.bytes() for source in sources], root, target.nbytes)
         target.put(flat)
 
-    call = Call("scatter", target.dtype.name, target.shape, root=root, length=target.nbytes)
+    call = Call("scatter", target.dtype_name, target.shape, root=root, length=target.nbytes)
     return member.collective(call, body, async_op, [tensor])
 
 
@@ -129,7 +129,7 @@ def all_to_all(
         _all_to_all(member, transport, flats, [source.bytes() for source in sources])
         _put_all(targets, flats)
 
-    return member.collective(Call("all_to_all", sources[0].dtype.name), body, async_op, output_tensor_list)
+    return member.collective(Call("all_to_all", sources[0].dtype_name), body, async_op, output_tensor_list)
 
 
 def all_to_all_single(
@@ -158,7 +158,7 @@ def all_to_all_single(
         _all_to_all(member, transport, np.split(flat, taken), np.split(source.bytes(), given))
         target.put(flat)
 
-    return member.collective(Call("all_to_all", source.dtype.name), body, async_op, [output])
+    return member.collective(Call("all_to_all", source.dtype_name), body, async_op, [output])
 
 
 def _all_to_all(

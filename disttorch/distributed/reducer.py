@@ -157,10 +157,12 @@ class Reducer:
         if self.fired[index]:
             raise self._twice(index)
         view = self._views[index]
-        if grad is not view:
-            self._copy(index, grad, view)
-        self.fired[index] = 1
         span, position = self._place[index]
+        if grad is not view:
+            if type(grad) is not np.ndarray or grad.dtype != span.dtype or grad.shape != view.shape:
+                raise self._changed(index, grad)
+            view[...] = grad
+        self.fired[index] = 1
         if not used:
             span.unused.append(position)
         span.missing -= 1
@@ -168,15 +170,13 @@ class Reducer:
             self._launch_full(len(self.buckets) - 1)
         return view
 
-    def _copy(self, index: int, grad: np.ndarray, view: np.ndarray) -> None:
-        if type(grad) is not np.ndarray or grad.dtype != view.dtype or grad.shape != view.shape:
-            have = f"{grad.dtype.name}{list(grad.shape)}"
-            raise DistError(
-                f"the gradient of parameter {self.name(index)} is {have}{'' if isinstance(grad, np.ndarray) else ' on a GPU'}, "
-                f"but the parameter was {view.dtype.name}{list(view.shape)} on the CPU when its gradients were put into "
-                "buckets; change a module's type or device first and wrap it then"
-            )
-        np.copyto(view, grad)
+    def _changed(self, index: int, grad: Any) -> DistError:
+        view, where = self._views[index], "" if isinstance(grad, np.ndarray) else " on a GPU"
+        return DistError(
+            f"the gradient of parameter {self.name(index)} is {grad.dtype.name}{list(grad.shape)}{where}, but the parameter "
+            f"was {view.dtype.name}{list(view.shape)} on the CPU when its gradients were put into buckets; change a "
+            "module's type or device first and wrap it then"
+        )
 
     def _twice(self, index: int) -> DistError:
         return DistError(

@@ -34,6 +34,7 @@ _COMBINE: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
+@cache
 def check_reducible(op: str, dtype: np.dtype) -> None:
     """Raise TypeError when `op` is not defined for `dtype`."""
     kind = "f" if dtype.name == "bfloat16" else dtype.kind

@@ -50,9 +50,10 @@ class SharedMemoryTransport(Transport):
     """
 
     def __init__(
-        self, link: AgentLink, members: Members, here: Sequence[int] | None = None, staging: int = STAGING_BYTES
+        self, link: AgentLink, members: Members, here: Sequence[int] | None = None, staging: int | None = None
     ) -> None:
         super().__init__(link, members)
+        staging = staging or STAGING_BYTES
         self.here = list(range(self.size)) if here is None else list(here)
         self.peers = [r for r in self.here if r != self.rank]
         count, own = len(self.here), self.here.index(self.rank)

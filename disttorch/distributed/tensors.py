@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from disttorch.distributed.headers import DTYPES
+
+
+@cache
+def name_of(dtype: np.dtype) -> str:
+    """Return the name of a dtype, which NumPy takes microseconds to put together."""
+    return dtype.name
 
 
 class Operand:
@@ -20,15 +27,16 @@ class Operand:
         array = holder if isinstance(holder, np.ndarray) else getattr(holder, "_a", None)
         if array is None:
             raise TypeError(f"{name}: expected a tensor, got {type(holder).__name__}")
-        if array.dtype.name not in DTYPES:
-            raise TypeError(f"{name}: tensors of {array.dtype.name} cannot be sent to other ranks")
+        self.dtype_name = name_of(array.dtype)
+        if self.dtype_name not in DTYPES:
+            raise TypeError(f"{name}: tensors of {self.dtype_name} cannot be sent to other ranks")
         self.holder, self.array = holder, array
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype = array.dtype
         self.nbytes: int = array.nbytes
 
     def __str__(self) -> str:
-        return f"{self.dtype.name}{list(self.shape)}"
+        return f"{self.dtype_name}{list(self.shape)}"
 
     def flat(self) -> np.ndarray:
         """Return the elements in order, 1-D: the array's own memory if that is possible, else a copy."""

@@ -42,7 +42,7 @@ COMMUNICATION = "communication"
 
 # Serial number, start, end, group, sequence, thread, length of the arguments, category, name, arguments as JSON.
 _EVENT = struct.Struct("<QqqQqIH16s62s")
-_ARGS_AT, _SERIAL_AT, _NO_SEQUENCE = 124, 312, -1
+_ARGS_AT, _SERIAL_AT = 124, 312
 _ARGS_BYTES = _SERIAL_AT - _ARGS_AT
 _SERIAL = struct.Struct("<Q")
 _decoder = json.JSONDecoder(parse_constant=str)
@@ -129,12 +129,13 @@ def collective(done: Record) -> None:
         shown["root"] = done.root
     if done.op == "bucket":
         shown["bucket"] = done.bucket
+    elif done.names:
+        shown["names"] = done.names
     shown["queued_us"] = (done.started - done.created) // 1000
     if done.error:
         shown["error"] = done.error[:40]
     shown["at"] = f"{os.path.basename(done.file)}:{done.line}"
-    sequence = _NO_SEQUENCE if done.is_p2p else done.sequence
-    tracer.write(f"zmq:{done.op}", COMMUNICATION, done.started, done.ended, shown, done.group, sequence)
+    tracer.write(f"zmq:{done.op}", COMMUNICATION, done.started, done.ended, shown, done.group, done.sequence)
 
 
 def start(ring: Ring) -> None:
@@ -269,14 +270,18 @@ def _start_as_asked() -> None:
         start(Ring.open(LAYOUT, FD_VARIABLE))
     elif path and threading.current_thread() is threading.main_thread():
         start(Ring.open(LAYOUT, FD_VARIABLE))
-        atexit.register(_write_alone, Path(path).absolute(), os.getpid())
+        rank = os.environ.get("RANK", "0")
+        atexit.register(_write_alone, Path(path).absolute(), int(rank) if rank.isdecimal() else 0, os.getpid())
 
 
-def _write_alone(path: Path, pid: int) -> None:
+def _write_alone(path: Path, rank: int, pid: int) -> None:
+    """Write this process's part; ranks that no launcher has started write files of their own, FILE and FILE.rank1 ..."""
     if tracer is None or os.getpid() != pid:
         return
+    if rank:
+        path = path.with_name(f"{path.name}.rank{rank}")
     try:
-        write_file(path, {0: parse(tracer.ring.copy())})
+        write_file(path, {rank: parse(tracer.ring.copy())})
     except OSError as error:
         print(f"disttorch: the trace could not be written to {path}: {error.strerror}", file=sys.stderr)
 

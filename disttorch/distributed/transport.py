@@ -24,7 +24,7 @@ STACK_SECONDS = 0.3
 # What a rank sent before it left may still be on its way for so long.
 LEFT_SECONDS = 0.2
 # How long the ranks wait for each other's side of the story after a mismatch.
-EXPLAIN_SECONDS = 0.5
+EXPLAIN_SECONDS = 1.0
 
 CACHE_LINE = 64
 

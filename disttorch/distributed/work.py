@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from disttorch.distributed import flight, progress
+from disttorch.distributed import flight, progress, trace
 from disttorch.distributed.call import Call
 from disttorch.distributed.errors import CollectiveTimeout, DistError
 from disttorch.distributed.store import seconds
@@ -41,7 +41,18 @@ class Work:
     """A collective under way, as `torch.distributed.Work`."""
 
     __slots__ = (
-        "_body", "_call", "_done", "_error", "_future", "_sequence", "_settled", "_slot", "_source", "_tensors", "_timeout",
+        "_body",
+        "_call",
+        "_done",
+        "_error",
+        "_future",
+        "_over",
+        "_sequence",
+        "_settled",
+        "_slot",
+        "_source",
+        "_tensors",
+        "_timeout",
     )  # fmt: skip
 
     def __init__(
@@ -53,11 +64,13 @@ class Work:
         source: int = -1,
         timeout: float = 0.0,
         group: int = 0,
+        background: bool = True,
     ) -> None:
         self._call, self._sequence, self._body, self._tensors = call, sequence, body, list(tensors)
         self._timeout = timeout
         self._slot = flight.recorder().begin(call, sequence, group)
-        self._done = threading.Event()
+        self._over = False
+        self._done = threading.Event() if background else None
         self._error: BaseException | None = None
         self._future: Future[list[Any]] | None = None
         self._settled = False
@@ -69,19 +82,22 @@ class Work:
         timeout: seconds or a timedelta; CollectiveTimeout when they pass first (the collective itself goes on).
         """
         limit = None if timeout is None else seconds(timeout)
-        if not self._done.is_set() and not self._wait(limit):
+        if not self._over and not self._wait(limit):
             raise CollectiveTimeout(f"{self._call.describe(self._sequence)} did not finish within {limit:g} s")
         if self._error is not None:
             raise self._error
         return True
 
     def _wait(self, limit: float | None) -> bool:
+        assert self._done is not None
         _check_may_wait(self._done)
-        start = time.perf_counter()
+        start = time.monotonic_ns()
         try:
             return self._done.wait(limit)
         finally:
-            progress.waited(time.perf_counter() - start)
+            end = time.monotonic_ns()
+            progress.waited((end - start) / 1e9)
+            trace.record("wait", start, end, "communication")
 
     def synchronize(self) -> None:
         """Wait until the result is there."""
@@ -89,11 +105,11 @@ class Work:
 
     def is_completed(self) -> bool:
         """Say whether the collective is over, well or not."""
-        return self._done.is_set()
+        return self._over
 
     def is_success(self) -> bool:
         """Say whether the collective is over and went well."""
-        return self._done.is_set() and self._error is None
+        return self._over and self._error is None
 
     def exception(self) -> BaseException | None:
         """Return what the collective raised, or None."""
@@ -113,7 +129,7 @@ class Work:
         """Return a Future of `result()`, whose callbacks run as soon as the collective is over."""
         if self._future is None:
             self._future = _CollectiveFuture()
-            if self._done.is_set():
+            if self._over:
                 self._settle()
         return self._future
 
@@ -141,7 +157,9 @@ class Work:
         """Count it as over, having raised `error` or, with None, done."""
         flight.recorder().end(self._slot, error)
         self._error = error
-        self._done.set()
+        self._over = True
+        if self._done is not None:
+            self._done.set()
         if self._future is not None:
             self._settle()
 

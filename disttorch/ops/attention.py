@@ -143,7 +143,7 @@ def multi_head_attention_forward(
         raise RuntimeError("Need attn_mask if specifying the is_causal hint.")
     causal = is_causal and key_padding_mask is None and not need_weights
     mask = None if causal or attn_mask is None else _mask_of_heads(attn_mask, query, key, num_heads)
-    padding = None if key_padding_mask is None else _score_mask(key_padding_mask, query, "key_padding_mask")
+    padding = None if key_padding_mask is None else score_mask(key_padding_mask, query, "key_padding_mask")
 
     separate = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else None
     q, k, v = _projected((query, key, value), in_proj_weight, separate, in_proj_bias)
@@ -210,7 +210,7 @@ def _check_widths(query: Tensor, key: Tensor, value: Tensor, width: int, num_hea
         raise AssertionError(f"key shape {key._a.shape} does not match value shape {value._a.shape}")
 
 
-def _score_mask(mask: Tensor, query: Tensor, name: str) -> Tensor:
+def score_mask(mask: Tensor, query: Tensor, name: str) -> Tensor:
     """Return a mask to add to the scores."""
     if mask._a.dtype == bool:
         return _additive(wrap(~mask._a), query)
@@ -221,11 +221,11 @@ def _score_mask(mask: Tensor, query: Tensor, name: str) -> Tensor:
 
 def _mask_of_heads(mask: Tensor, query: Tensor, key: Tensor, num_heads: int) -> Tensor:
     """Return the attention mask as [1 or N, 1 or heads, L, S]."""
-    mask = _score_mask(mask, query, "attn_mask")
+    mask = score_mask(mask, query, "attn_mask")
     batch, size = query._a.shape[1], (query._a.shape[0], key._a.shape[0])
     wanted = size if mask._a.ndim == 2 else (batch * num_heads, *size)
     if mask._a.shape != wanted:
-        raise RuntimeError(f"The shape of the {mask._a.ndim}D attn_mask is {mask._a.shape}, but should be {wanted}.")
+        raise RuntimeError(f"The shape of the {mask._a.ndim}D attn_mask is {mask.shape}, but should be {wanted}.")
     return traced.reshape(mask, (1, 1, *size) if mask._a.ndim == 2 else (batch, num_heads, *size))
 
 

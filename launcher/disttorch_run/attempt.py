@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills, s
 from disttorch_run.flight import FlightReport
 from disttorch_run.guard import Guard
 from disttorch_run.options import Options
-from disttorch_run.output import STDERR, STDOUT, Outputs, Stream
+from disttorch_run.output import STDERR, STDOUT, Outputs, Stream, Terminal
 from disttorch_run.process import Worker, environment_for
 from disttorch_run.segments import SegmentServer
 from disttorch_run.status import Board
@@ -33,38 +34,54 @@ STUCK_SECONDS = 5.0
 _LOOPBACK = "127.0.0.1"
 
 
+@dataclass
+class Run:
+    """What the attempts of one run share.
+
+    terminals: the launcher's own STDOUT and STDERR; folder: where this run's logs go, or None;
+    trace: collects what the workers record, or None.
+    """
+
+    options: Options
+    loop: Loop
+    guard: Guard
+    board: Board
+    terminals: Mapping[int, Terminal]
+    folder: Path | None = None
+    trace: TraceFile | None = None
+
+
 class Attempt:
     """The workers of one attempt; a context manager, at whose end nothing of it is left.
 
-    number: 0 for the first. Its run identity, its store and its key are new, so nothing that an
+    number: 0 for the first. Its identity, its store and its keys are new, so nothing that an
     earlier attempt has left can talk to it.
 
     Attributes: `workers`; `failure`, the first one, or None; `stopped_by`, the signal that ended
     it, or None; `timed_out`; `results` of the workers by rank; `stacks` of a hang, or "".
     """
 
-    def __init__(
-        self, options: Options, loop: Loop, guard: Guard, board: Board, number: int, folder: Path | None
-    ) -> None:
-        self.options = options
+    def __init__(self, run: Run, number: int) -> None:
+        self.options = run.options
         self.number = number
-        self.run = secrets.token_hex(16)
+        self._identity = secrets.token_hex(16)
         self._secret = secrets.token_bytes(32)
-        self._layout = layout.plan(options.environment, len(options.placements))
+        self._layout = layout.plan(run.options.environment, len(run.options.placements))
         self.workers: list[Worker] = []
         self.failure: Failure | None = None
         self.stopped_by: signal.Signals | None = None
         self.timed_out = False
         self.results: dict[int, bytes] = {}
         self.stacks = ""
-        self._loop = loop
-        self._guard = guard
-        self._board = board
-        self._folder = None if folder is None else folder / f"attempt_{number}"
+        self._loop = run.loop
+        self._guard = run.guard
+        self._board = run.board
+        self._trace = run.trace
+        folder = None if run.folder is None else run.folder / f"attempt_{number}"
+        self._outputs = Outputs(run.options.logs, folder, run.terminals)
+        self._flight = FlightReport(folder)
         self._kills: dict[int, Timer] = {}
         self._warned: set[tuple[int, ...]] = set()
-        self._flight = FlightReport(self._folder)
-        self._trace = TraceFile(options.trace) if options.trace is not None else None
         self._out_of_memory = out_of_memory_kills()
         self._stack = contextlib.ExitStack()
         self._messages: dict[str, Callable[[Worker, dict[str, Any]], None]] = {
@@ -85,10 +102,9 @@ class Attempt:
             self._stack.callback(self._loop.forget, self._store.socket)
             self._segments = SegmentServer()
             self._stack.callback(self._segments.close)
-            self._outputs = Outputs(self.options.logs, self._folder)
             self._stack.callback(self._outputs.close)
             self._stack.callback(self._end_all)
-            self._stack.callback(self._write_trace)
+            self._stack.callback(self._keep_trace)
             self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
@@ -129,7 +145,7 @@ class Attempt:
             environment.setdefault("PYTHONUNBUFFERED", "1")
         worker.send(
             "welcome",
-            run=self.run,
+            run=self._identity,
             secret=self._secret,
             transport=self._layout.transport,
             hosts=list(self._layout.hosts),
@@ -152,8 +168,12 @@ class Attempt:
     # What a worker does
 
     def _pump(self, stream: Stream) -> None:
+        """Pass on output; while nobody reads the launcher's, leave it with the worker."""
         if not stream.pump():
             self._loop.forget(stream.fd)
+        elif stream.blocked:
+            self._loop.forget(stream.fd)
+            stream.when_unblocked(lambda: self._loop.watch(stream.fd, partial(self._pump, stream)))
 
     def _listen(self, worker: Worker) -> None:
         """Deal with the messages of a worker."""
@@ -222,10 +242,9 @@ class Attempt:
         """Return where the ranks are in their collectives; "" if that has been said."""
         return self._flight.text({worker.rank: worker.flight for worker in self.workers}, waited)
 
-    def _write_trace(self) -> None:
+    def _keep_trace(self) -> None:
         if self._trace is not None:
             self._trace.keep({worker.rank: worker.trace for worker in self.workers})
-            self.options.say(self._trace.write())
 
     # When one has failed
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from disttorch_run.arguments import USAGE, UsageError, read
-from disttorch_run.options import Options
+from disttorch_run.options import Options, say
 from disttorch_run.output import STDERR, STDOUT, Logs
 from disttorch_run.placement import PlacementError, capacity, plan
 
@@ -23,6 +23,8 @@ _ONE_HOST = "several hosts are not supported yet"
 _GRACE_VARIABLE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 _PREFIX_VARIABLE = "TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE"
 _GRACE_SECONDS = 30.0
+# Longer than any run, and short enough for every clock that is asked to wait for it.
+_MOST_SECONDS = 1e9
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return Agent(options).run()
     except (UsageError, PlacementError, OSError) as error:
-        print(f"disttorch-run: {error}", file=sys.stderr)
+        say(f"disttorch-run: {error}")
         return 2
 
 
@@ -48,7 +50,13 @@ def options_from(arguments: Sequence[str]) -> Options:
     _check_hosts(asked)
     _check_accepted(asked)
     command = _command(asked)
-    placements = plan(asked.nproc_per_node, asked.oversubscribe, asked.numa_binding, not asked.no_pin)
+    placements = plan(
+        asked.nproc_per_node,
+        asked.oversubscribe,
+        asked.numa_binding,
+        pin=not asked.no_pin,
+        own_gpus=asked.virtual_local_rank,
+    )
     return Options(
         command=command,
         placements=placements,
@@ -167,20 +175,20 @@ def _restarts(asked: argparse.Namespace) -> int:
 
 
 def _grace(asked: argparse.Namespace) -> float:
-    given, option = asked.grace, "--grace"
-    if given is None:
-        option, text = _GRACE_VARIABLE, os.environ.get(_GRACE_VARIABLE, "")
-        try:
-            given = float(text) if text else _GRACE_SECONDS
-        except ValueError:
-            given = math.nan
-    if not 0 <= given < math.inf:
-        raise UsageError(f"{option} {given:g}: expected a number of seconds from 0")
-    return float(given)
+    option, text = "--grace", "" if asked.grace is None else f"{asked.grace:g}"
+    if not text:
+        option, text = _GRACE_VARIABLE, os.environ.get(_GRACE_VARIABLE) or str(_GRACE_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise UsageError(f"{option} {text}: expected a number of seconds from 0")
+    return seconds
 
 
 def _timeout(asked: argparse.Namespace) -> float:
-    if not 0 < asked.timeout < math.inf:
+    if not 0 < asked.timeout <= _MOST_SECONDS:
         raise UsageError(f"--timeout {asked.timeout:g}: expected a positive number of seconds")
     return float(asked.timeout)
 

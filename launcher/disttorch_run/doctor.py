@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -31,12 +32,20 @@ def main(arguments: Sequence[str]) -> int:
     if not 0 < asked.seconds <= 600:
         print(f"disttorch-run: --seconds {asked.seconds:g}: expected a number from 0 to 600", file=sys.stderr)
         return 2
+    try:
+        return _examine(None if asked.no_self_test else asked.seconds)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _examine(seconds: float | None) -> int:
+    """Look at everything and, if `seconds` are given, let workers try it; return the exit code."""
     verdicts = []
     for title, checks in machine.sections():
         _print_section(title, checks)
         verdicts += [check.verdict for check in checks]
-    if not asked.no_self_test:
-        verdicts += _self_test(asked.seconds)
+    if seconds is not None:
+        verdicts += _self_test(seconds)
     return _conclude(verdicts)
 
 

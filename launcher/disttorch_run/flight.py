@@ -104,7 +104,7 @@ class _View:
     def progress(self, number: int) -> str:
         """Say which was the last collective of a group that all its ranks have finished."""
         ranks = [rank for rank in self._members(number) if rank in self._recordings]
-        last = [self._last(rank, number, lambda r: r.state == flight.DONE) for rank in ranks]
+        last = [self._last(rank, number, lambda r: r.state == flight.DONE and not r.is_p2p) for rank in ranks]
         finished = [record for record in last if record is not None]
         if len(finished) < max(2, len(ranks)):
             return ""
@@ -134,8 +134,6 @@ class _View:
 
     def _missing(self, rank: int, record: Record) -> Sequence[int]:
         """Return the ranks of this host that have not begun a collective which another rank is in."""
-        if record.is_p2p:
-            return (record.root,) if record.root >= 0 and record.root != rank else ()
         missing = []
         for other in self._members(record.group):
             if other != rank and other in self._recordings:
@@ -154,8 +152,8 @@ class _View:
         return [rank for rank, held in self._recordings.items() if any(r.group == number for r in held.records)]
 
     def _last(self, rank: int, number: int, wanted: Callable[[Record], bool]) -> Record | None:
-        found = [r for r in self._recordings[rank].records if r.group == number and not r.is_p2p and wanted(r)]
-        return max(found, key=lambda r: r.sequence, default=None)
+        found = [r for r in self._recordings[rank].records if r.group == number and wanted(r)]
+        return found[-1] if found else None
 
     def _name(self, record: Record) -> str:
         """Return a collective's number and description; its group, too, if there are several."""

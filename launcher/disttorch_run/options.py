@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,13 @@ from pathlib import Path
 
 from disttorch_run.output import Logs
 from disttorch_run.placement import Placement
+
+
+def say(text: str) -> None:
+    """Print one message to standard error; a run does not end because nobody reads it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -47,4 +55,4 @@ class Options:
     trace: Path | None = None
     limit: float | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
+    say: Callable[[str], None] = say

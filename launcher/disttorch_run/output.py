@@ -5,19 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
+import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from string import Template
 
+from disttorch_run.events import Loop
+
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _LONGEST_LINE = 64 * 1024
 _READ_BYTES, _READS = 64 * 1024, 16
+# What waits for a reader of the launcher's output at most; then the workers wait, too.
+_BACKLOG_BYTES = 1024 * 1024
+_WRITE_BYTES = select.PIPE_BUF
 
 
 @dataclass(frozen=True)
@@ -67,8 +74,9 @@ class Logs:
 class Outputs:
     """The output streams of the workers of one attempt; its files are in `folder` (None: there are none)."""
 
-    def __init__(self, logs: Logs, folder: Path | None) -> None:
+    def __init__(self, logs: Logs, folder: Path | None, terminals: Mapping[int, Terminal]) -> None:
         self._logs = logs
+        self._terminals = terminals
         self._folder = folder
         self._filtered: dict[int, FileIO] = {}
         if folder is not None:
@@ -92,7 +100,7 @@ class Outputs:
         filtered = (
             Filter(self._filtered[which], f"[rank{rank}] ", logs.filters[which]) if which in self._filtered else None
         )
-        return Stream(prefix, which if shown else -1, file, filtered)
+        return Stream(prefix, self._terminals[which] if shown else None, file, filtered)
 
     def _file(self, rank: int, which: int) -> Path:
         assert self._folder is not None
@@ -105,6 +113,76 @@ class Outputs:
         for file in self._filtered.values():
             file.close()
         self._filtered.clear()
+
+
+class Terminal:
+    """The launcher's standard output or error, written without ever waiting for who reads it.
+
+    A pager that nobody scrolls must not keep the launcher from noticing a failure or a Ctrl-C.
+    """
+
+    def __init__(self, fd: int, loop: Loop) -> None:
+        self._loop = loop
+        self._fd = _reopened(fd)
+        self._rest = bytearray()
+        self._paused: list[Callable[[], None]] = []
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._rest)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits that nothing should be added."""
+        return len(self._rest) > _BACKLOG_BYTES
+
+    def write(self, data: bytes) -> None:
+        """Write now what can be written, and the rest when somebody reads."""
+        self._rest += data
+        self._flush()
+
+    def when_room(self, action: Callable[[], None]) -> None:
+        """Call `action` once everything has been written."""
+        self._paused.append(action)
+
+    def close(self) -> None:
+        """Let go of it; what is pending is dropped."""
+        self._loop.forget(self._fd)
+        os.close(self._fd)
+
+    def _flush(self) -> None:
+        try:
+            while self._rest and select.select([], [self._fd], [], 0)[1]:
+                del self._rest[: os.write(self._fd, self._piece())]
+        except BlockingIOError:
+            pass
+        except OSError:  # nobody reads the launcher's output any more
+            self._rest.clear()
+        if self._rest:
+            self._loop.watch(self._fd, self._flush, writable=True)
+            return
+        self._loop.forget(self._fd)
+        paused, self._paused = self._paused, []
+        for action in paused:
+            action()
+
+    def _piece(self) -> bytes:
+        """Return what to write at once: no more than a pipe takes as a whole, whole lines if possible."""
+        end = self._rest.rfind(b"\n", 0, _WRITE_BYTES) + 1
+        return bytes(self._rest[: end or _WRITE_BYTES])
+
+
+def _reopened(fd: int) -> int:
+    """Return a descriptor of the same terminal or pipe that does not block; the workers have `fd` itself, which does."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:  # started without standard output
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    return os.dup(fd)
 
 
 class Lines:
@@ -153,17 +231,30 @@ class Stream:
     """One output stream of one worker, read from a pipe.
 
     prefix: written before each line; "" passes everything on as it comes, so that progress bars
-    work. terminal: descriptor to write to, or -1; log: file to copy to, or None; filtered: what
+    work. terminal: where to write, or None; log: file to copy to, or None; filtered: what
     copies some lines, or None.
     """
 
-    def __init__(self, prefix: str, terminal: int, log: Path | None, filtered: Filter | None = None) -> None:
+    def __init__(
+        self, prefix: str, terminal: Terminal | None, log: Path | None, filtered: Filter | None = None
+    ) -> None:
         self._log = log.open("wb", buffering=0) if log is not None else None
         self.fd, self.inlet = os.pipe()
         os.set_blocking(self.fd, False)
         self._lines = Lines(prefix) if prefix else None
         self._terminal = terminal
         self._filtered = filtered
+        self.closed = False
+
+    @property
+    def blocked(self) -> bool:
+        """Whether to wait until somebody reads what has been passed on."""
+        return self._terminal is not None and self._terminal.full
+
+    def when_unblocked(self, action: Callable[[], None]) -> None:
+        """Call `action` when it is no longer blocked, unless it has been closed."""
+        assert self._terminal is not None
+        self._terminal.when_room(lambda: None if self.closed else action())
 
     def pump(self) -> bool:
         """Pass on what is there, at most 1 MiB of it; False at the end of the stream."""
@@ -191,6 +282,7 @@ class Stream:
         if self._filtered is not None:
             self._filtered.end()
         self.close_inlet()
+        self.closed = True
         os.close(self.fd)
         if self._log is not None:
             self._log.close()
@@ -212,9 +304,8 @@ class Stream:
             self._log = None
 
     def _show(self, data: bytes) -> None:
-        if self._terminal >= 0 and data:
-            with contextlib.suppress(OSError):  # nobody reads the launcher's output any more
-                _write_all(self._terminal, data)
+        if self._terminal is not None and data:
+            self._terminal.write(data)
 
 
 def _write_all(fd: int, data: bytes) -> None:

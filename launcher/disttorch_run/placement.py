@@ -39,20 +39,25 @@ class Placement:
     gpu: str | None = None
 
 
-def plan(nproc: str, oversubscribe: bool = False, binding: str = "exclusive", pin: bool = True) -> list[Placement]:
+def plan(
+    nproc: str, oversubscribe: bool = False, binding: str = "exclusive", pin: bool = True, own_gpus: bool = False
+) -> list[Placement]:
     """Return one placement per worker for `--nproc-per-node nproc`: a number, "auto", "cpu" or
     "gpu".
 
     binding: "exclusive", cores of its own, near its GPU; or all cores of their NUMA "node" or
     "socket", or of one "core-complex" (a shared last-level cache). pin: False leaves the kernel the
-    choice. Raises PlacementError when `nproc` is none of these or there are fewer cores or GPUs
+    choice. own_gpus: give each of a number of workers a GPU, too, if there are any. Raises PlacementError when `nproc` is none of these or there are fewer cores or GPUs
     than that.
     """
     cores = topology.usable_cores()
-    gpus: list[str] = available_gpus() if nproc in ("auto", "gpu") else []
+    gpus: list[str] = available_gpus() if nproc in ("auto", "gpu") or own_gpus else []
     if nproc == "gpu" and not gpus:
         raise PlacementError("--nproc-per-node gpu: no NVIDIA GPU found; use a number of processes or cpu")
-    count = len(gpus) if gpus else _cores_to_use() if nproc in ("auto", "cpu") else _number(nproc)
+    count = _count(nproc, gpus)
+    if gpus and count > len(gpus):
+        raise PlacementError(f"--nproc-per-node {nproc}: there are {len(gpus)} GPUs for {count} processes")
+    gpus = gpus[:count]
     names: list[str | None] = [*gpus] if gpus else [None] * count
     if count > capacity():
         if not oversubscribe:
@@ -82,6 +87,12 @@ def available_gpus() -> list[str]:
         return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
     found = sorted(path.name[len("nvidia") :] for path in Path("/dev").glob("nvidia[0-9]*"))
     return [str(i) for i in range(len(found))]
+
+
+def _count(nproc: str, gpus: Sequence[str]) -> int:
+    if nproc == "gpu" or (nproc == "auto" and gpus):
+        return len(gpus)
+    return _cores_to_use() if nproc in ("auto", "cpu") else _number(nproc)
 
 
 def _number(nproc: str) -> int:

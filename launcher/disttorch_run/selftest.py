@@ -10,13 +10,17 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from disttorch.distributed import futex
+from disttorch.distributed.opening import SHARED_MEMORY, TCP, UNIX
+from disttorch_run.layout import TRANSPORT_VARIABLE
+
 SIZES = (1 << 10, 1 << 16, 1 << 20, 25_000_000)
-TRANSPORTS: dict[str, dict[str, str]] = {"shared memory": {}, "messages": {"DISTTORCH_SHM": "0"}}
+TRANSPORTS = {"shared memory": SHARED_MEMORY, "messages": UNIX, "TCP": TCP}
 _LIMIT_SECONDS = 60.0
 _WARM_UP = 2
 _MOST_TIMES = 200
@@ -27,7 +31,7 @@ _STOP_SECONDS = 2.0
 
 @dataclass
 class Result:
-    """One run: its name, `error` (""; why it failed), and milliseconds per all-reduce for each of `SIZES`."""
+    """One run: its name, `error` (""; why it failed), and milliseconds per all-reduce for each size."""
 
     name: str
     error: str = ""
@@ -39,24 +43,27 @@ def world_sizes(cores: int) -> list[int]:
     return [2] if cores < 4 else [2, 4]
 
 
-def run_all(seconds: float = 10.0) -> Iterator[Result]:
-    """Run the self-test, in about so many seconds where the machine is idle."""
+def run_all(seconds: float = 10.0, nbytes: Sequence[int] = SIZES) -> Iterator[Result]:
+    """Run the self-test, in about so many seconds where the machine is idle; nbytes: what is timed."""
     sizes = world_sizes(len(os.sched_getaffinity(0)))
-    share = seconds / (len(sizes) * len(TRANSPORTS) + 1) / 2  # half of the time is starting up
+    transports = [name for name, kind in TRANSPORTS.items() if kind != SHARED_MEMORY or futex.available()]
+    share = seconds / (len(sizes) * len(transports) + 1) / 2  # half of the time is starting up
     for ranks in sizes:
-        for transport in TRANSPORTS:
-            yield _measure(ranks, transport, share)
+        for transport in transports:
+            yield _measure(ranks, transport, share, nbytes)
     yield _fail_on_purpose()
 
 
-def _launch(task: str, ranks: int, environment: dict[str, str], seconds: float) -> tuple[int, bytes, str]:
+def _launch(
+    task: str, ranks: int, environment: dict[str, str], seconds: float = 0.0, nbytes: Sequence[int] = ()
+) -> tuple[int, bytes, str]:
     """Run workers; return the exit code, what rank 0 has found and what was said."""
     from disttorch_run.agent import Agent, Options
     from disttorch_run.placement import capacity, plan
 
     said: list[str] = []
     options = Options(
-        command=["module", "disttorch_run.selftest", task, str(seconds)],
+        command=["module", "disttorch_run.selftest", task, str(seconds), *map(str, nbytes)],
         placements=plan(str(ranks), oversubscribe=True),
         oversubscribed=ranks > capacity(),
         limit=_LIMIT_SECONDS,
@@ -71,9 +78,9 @@ def _launch(task: str, ranks: int, environment: dict[str, str], seconds: float) 
     return code, agent.results.get(0, b""), "\n".join([*said, agent.stacks]).strip()
 
 
-def _measure(ranks: int, transport: str, seconds: float) -> Result:
+def _measure(ranks: int, transport: str, seconds: float, nbytes: Sequence[int] = SIZES) -> Result:
     name = f"{ranks} ranks, {transport}"
-    code, found, said = _launch("measure", ranks, TRANSPORTS[transport], seconds)
+    code, found, said = _launch("measure", ranks, {TRANSPORT_VARIABLE: TRANSPORTS[transport]}, seconds, nbytes)
     if code == 124:
         return Result(name, f"not done within {_LIMIT_SECONDS:g} s\n{said}")
     if code != 0 or not found:
@@ -83,7 +90,7 @@ def _measure(ranks: int, transport: str, seconds: float) -> Result:
 
 def _fail_on_purpose() -> Result:
     """Let a rank raise; see that the other one hears of it and that the launcher blames the right one."""
-    code, found, said = _launch("fail", 2, {}, 0.0)
+    code, found, said = _launch("fail", 2, {})
     if code != 1 or "rank 1 " not in said.splitlines()[-1] or _BOOM not in said:
         return Result("a failure", f"rank 1 was made to fail, but disttorch-run ended with code {code}\n{said}")
     if not found:
@@ -97,7 +104,7 @@ def _fail_on_purpose() -> Result:
 # What the workers do
 
 
-def main(task: str, seconds: str) -> None:
+def main(task: str, seconds: str, *sizes: str) -> None:
     """Be one rank."""
     import disttorch.distributed as dist
 
@@ -106,7 +113,7 @@ def main(task: str, seconds: str) -> None:
         _fail()
     else:
         _check_results()
-        found = [_time(size, float(seconds) / len(SIZES)) for size in SIZES]
+        found = [_time(int(size), float(seconds) / len(sizes)) for size in sizes]
         if dist.get_rank() == 0:
             _tell(json.dumps(found).encode())
     dist.destroy_process_group()

@@ -60,6 +60,9 @@ class Board:
         reports.append((now, clipped))
         while len(reports) > 2 and reports[1][0] < now - _WINDOW_SECONDS:
             reports.popleft()
+        # Starting up is no part of the speed: count from the last report before the first step.
+        while len(reports) > 1 and not reports[1][1].steps and not reports[1][1].samples:
+            reports.popleft()
 
     def sample(self) -> None:
         """Add the present speed to the history; called about once a second."""
@@ -89,15 +92,16 @@ class Board:
         return RankStatus(worker.rank, worker.pid, state, last, rates[0], rates[1], waiting)
 
     def summary(self) -> str:
-        """Return one line about all ranks; "" before any has reported."""
-        return "" if not self._reports else summarize(self.ranks())
+        """Return one line about all ranks; "" before any has done a step."""
+        ranks = self.ranks()
+        return summarize(ranks) if any(one.progress.steps or one.progress.samples for one in ranks) else ""
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that the dashboard shows, as plain values."""
         ranks = self.ranks()
         return {
             "seconds": round(time.monotonic() - self.started, 1),
-            "summary": summarize(ranks) if self._reports else "no rank has reported a step yet",
+            "summary": self.summary() or "no rank has done a step yet",
             "slowest": slowest(ranks),
             "history": list(self.history),
             "ranks": [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Callable
 
@@ -55,10 +56,9 @@ class BottomLine:
         except OSError:  # no controlling terminal any more
             return
         take = "" if rows == self._rows else self._as_it_was() + _take(rows)
-        if rows != self._rows:
+        if self._write(f"{take}{_SAVE}\x1b[{rows};1H{_ERASE_LINE}{text[: columns - 1]}{_RESTORE}") and take:
             self._rows = rows
             self._leave_word(_give_back(rows))
-        self._write(f"{take}{_SAVE}\x1b[{rows};1H{_ERASE_LINE}{text[: columns - 1]}{_RESTORE}")
 
     def close(self) -> None:
         """Erase the line and let the whole screen scroll again."""
@@ -77,9 +77,12 @@ class BottomLine:
     def _as_it_was(self) -> str:
         return _give_back(self._rows) if self._rows else ""
 
-    def _write(self, text: str) -> None:
+    def _write(self, text: str) -> bool:
+        """Write at once or, when the terminal is halted (Ctrl-S), not at all; say whether it was written."""
         with contextlib.suppress(OSError):
-            os.write(self._fd, text.encode())
+            if select.select([], [self._fd], [], 0)[1]:
+                return os.write(self._fd, text.encode()) > 0
+        return False
 
 
 def is_capable(fd: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,14 @@ class _Late:
 
 def _note_waiting(parts: Mapping[int, Part]) -> list[_Late]:
     """Add to every collective how long its rank waited until the last one came (µs), and which one that was."""
-    calls: dict[tuple[int, int], dict[int, Event]] = {}
+    calls: dict[tuple[int, int, int], dict[int, Event]] = {}
     for rank, part in parts.items():
+        seen: Counter[tuple[int, int]] = Counter()  # numbers begin again with a process group that is made again
         for event in part.events:
             if event.category == COMMUNICATION and event.sequence >= 0:
-                calls.setdefault((event.group, event.sequence), {})[rank] = event
+                call = event.group, event.sequence
+                calls.setdefault((*call, seen[call]), {})[rank] = event
+                seen[call] += 1
     found = []
     for sides in calls.values():
         last = max(sides, key=lambda rank: sides[rank].start)

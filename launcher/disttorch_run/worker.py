@@ -107,7 +107,7 @@ def _report(error: BaseException) -> int:
 
     if sys.excepthook is not sys.__excepthook__:
         sys.excepthook(type(error), error, error.__traceback__)
-    reason = "".join(traceback.format_exception_only(error)).strip()
+    reason = _in_words(error)
     cause = error.rank if isinstance(error, PeerFailed) else -1
     with contextlib.suppress(OSError, DistError):
         agent_link.connect().send(
@@ -118,6 +118,13 @@ def _report(error: BaseException) -> int:
         )
     _abandon(f"raised {reason}")
     return 1
+
+
+def _in_words(error: BaseException) -> str:
+    """Return the error as the last line of its traceback; of a SyntaxError that is not the place but what is wrong."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _abandon(reason: str) -> None:

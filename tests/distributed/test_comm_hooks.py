@@ -13,6 +13,7 @@ import disttorch as torch
 import disttorch.distributed as dist
 from disttorch import nn
 from disttorch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from disttorch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 from disttorch.futures import Future, collect_all, wait_all
 from disttorch.nn.parallel import DistributedDataParallel
 from disttorch.testing.distributed import run
@@ -126,6 +127,47 @@ def check_refusals() -> None:
         model(torch.ones(1, 1)).sum().backward()
 
 
+def low_rank(rank: int, step: int) -> np.ndarray:
+    generator = np.random.default_rng([rank, step])
+    return generator.standard_normal((12, 2)) @ generator.standard_normal((2, 16))
+
+
+def check_power_sgd() -> list[np.ndarray]:
+    """Gradients of rank 2 on each rank, so of rank 4 on average: rank 4 loses nothing, rank 1 feeds its error back."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    results = []
+    for approximation in (4, 1):
+        model = nn.Module()
+        model.matrix, model.bias = (nn.Parameter(torch.zeros(*s, dtype=torch.float64)) for s in ((12, 4, 4), (5,)))
+        model.forward = lambda g, b, model=model: (model.matrix * g).sum() + (model.bias * b).sum()
+        wrapped = DistributedDataParallel(model)
+        feedback, epsilon = (False, 0) if approximation == 4 else (True, 1e-12)
+        state = PowerSGDState(None, approximation, 2, 1.1, feedback, feedback, epsilon)
+        wrapped.register_comm_hook(state, powerSGD_hook)
+        sums = np.zeros((2, 12, 16))
+        for step in range(60):
+            kind = step if approximation == 4 else 0
+            mine = torch.from_numpy(low_rank(rank, kind).reshape(12, 4, 4))
+            wrapped.zero_grad()
+            wrapped(mine, torch.full((5,), rank + 1.0, dtype=torch.float64)).backward()
+            got, want = model.matrix.grad.numpy().reshape(12, 16), sum(low_rank(r, kind) for r in range(size)) / size
+            np.testing.assert_allclose(model.bias.grad.numpy(), 1.5)
+            if step < 2:
+                np.testing.assert_allclose(got, want, rtol=1e-12)
+            elif approximation == 4:
+                np.testing.assert_allclose(got, want, atol=1e-8)
+            elif approximation == 1:
+                assert np.linalg.matrix_rank(got) == 1
+                sums += [got, want]
+            results.append(got.copy())
+        if approximation == 1:
+            assert np.abs(sums[0] - sums[1]).max() < 0.2 * np.abs(sums[1]).max(), "what is lost comes later"
+            assert state.compression_stats()[0] == pytest.approx((192 + 5) / (28 + 5))
+    with pytest.raises(ValueError, match="start_powerSGD_iter"):
+        PowerSGDState(None, start_powerSGD_iter=1)
+    return [results[-1], results[59]]
+
+
 def check_waiting_in_a_callback() -> None:
     def chained(done: Future[Any]) -> Any:
         return dist.all_reduce(torch.ones(1), async_op=True).get_future().wait()
@@ -139,8 +181,9 @@ def check_waiting_in_a_callback() -> None:
     dist.barrier()
 
 
-def check_all() -> list[dict[str, np.ndarray]]:
-    result = check_default_hooks()
+def check_all() -> list[Any]:
+    result: list[Any] = check_default_hooks()
+    result.append({str(i): value for i, value in enumerate(check_power_sgd())})
     check_buckets()
     check_refusals()
     check_waiting_in_a_callback()

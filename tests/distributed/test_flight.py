@@ -98,10 +98,14 @@ def test_what_is_too_long_is_shortened(recorder: flight.Recorder) -> None:
 
 def test_groups_have_names_and_ranks(recorder: flight.Recorder) -> None:
     recorder.add_group(0, "default_pg", range(200))
+    for number in range(1, 200):
+        recorder.add_group(number + 100, "another", [0])
     recorder.add_group(7, "tensor parallel", [1, 3])
     recorder.begin(Call("barrier"), 0, 7)
     recording = recorder.recording()
-    assert recording.groups == {0: flight.Group("default_pg"), 7: flight.Group("tensor parallel", (1, 3))}
+    assert len(recording.groups) == 64
+    assert recording.groups[0] == flight.Group("default_pg")  # more ranks than are listed
+    assert recording.groups[7] == flight.Group("tensor parallel", (1, 3))
     dump = recording.as_dict()
     assert dump["entries"][0]["process_group"] == ("7", "tensor parallel")
     assert dump["pg_config"]["7"] == {"name": "7", "desc": "tensor parallel", "ranks": "[1, 3]"}

@@ -8,6 +8,7 @@ ones with seeded random numbers; `DISTTORCH_FUZZ=20` tries twenty times as many.
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 import random
@@ -25,7 +26,7 @@ from disttorch.distributed import objects, wire
 from disttorch.distributed.agent_link import AgentLink, send_descriptor
 from disttorch.distributed.errors import ProtocolError
 from disttorch.distributed.headers import HEADER, Header
-from disttorch.distributed.store_table import StoreServer
+from disttorch.distributed.store_table import StoreServer, StoreTable
 from disttorch_run.agent import Agent, Options
 from disttorch_run.placement import Placement
 from disttorch_run.process import Worker
@@ -58,7 +59,7 @@ def valid_messages() -> list[dict[str, Any]]:
 
 def store_messages() -> list[dict[str, Any]]:
     base = next(m for m in valid_messages() if m["type"] == "store_request")
-    operations = ["set", "get", "add", "wait", "check", "compare_set", "delete", "count", "nonsense", ""]
+    operations = "set get add wait check compare_set delete count list append push pop take length nonsense".split()
     return [{**base, "op": op, "id": number} for number, op in enumerate(operations)]
 
 
@@ -230,12 +231,13 @@ def test_deep_objects_come_back_or_are_refused(wrapping: Callable[[Any], Any]) -
 
 def test_the_store_serves_on_after_a_mad_client() -> None:
     server = StoreServer("127.0.0.1")
+    server.table = StoreTable(max_bytes=8 << 20)
     mad, sane = (store_client(server) for _ in range(2))
     messages = store_messages()
-    given = [*frames(4, packed(messages), 15_000, messages)]
+    given = frames(4, packed(messages), 15_000, messages)
     started = time.monotonic()
-    for first in range(0, len(given), 500):
-        for frame in given[first : first + 500]:
+    while some := [*itertools.islice(given, 500)]:
+        for frame in some:
             mad.send_multipart([frame] if len(frame) % 13 else [frame, b"", frame])
         marker = ask_store(server, sane, op="count")
         assert marker["error"] == ""
@@ -284,7 +286,7 @@ class Desk:
         self.said: list[str] = []
         places = [Placement((), 1, None)] * RANKS
         self.agent = Agent(Options(command=[], placements=places, say=self.said.append))
-        self.agent._segments = SegmentServer(RANKS)
+        self.agent._segments = SegmentServer()
         self.agent._workers = [Worker(rank) for rank in range(RANKS)]
         self.agent._limit = math.inf
         self.agent._store = StoreServer("127.0.0.1")

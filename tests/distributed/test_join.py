@@ -190,6 +190,6 @@ def disagree() -> None:
 
 
 def test_ranks_that_disagree_about_no_sync_are_told() -> None:
-    outcome = launch(disagree, 2)
+    outcome = launch(disagree, 2, timeout=60)
     assert outcome.code == 1
     assert "1 of 2 ranks that have data average the gradients" in outcome.said

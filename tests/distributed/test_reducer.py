@@ -51,6 +51,7 @@ def test_gradients_are_averaged_to_the_same_bits_whatever_the_buckets(n: int) ->
         results += run(
             check_average,
             n,
+            timeout=60,
             environment=environment,
             bucket_bytes=bucket_bytes,
             first_bytes=first_bytes,
@@ -83,7 +84,7 @@ def check_unfired() -> None:
 
 
 def test_parameters_without_gradient_count_as_zeros_and_unused_ones_are_known() -> None:
-    run(check_unfired, 2)
+    run(check_unfired, 2, timeout=60)
 
 
 def check_weights(dtype: str) -> None:
@@ -102,7 +103,7 @@ def check_weights(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_weights_for_uneven_inputs(dtype: str) -> None:
-    run(check_weights, 2, dtype=dtype)
+    run(check_weights, 2, timeout=60, dtype=dtype)
 
 
 def check_different_models(kind: str) -> str:
@@ -128,7 +129,7 @@ def check_different_models(kind: str) -> str:
     ],
 )
 def test_different_models_are_an_error_on_every_rank(kind: str, text: str) -> None:
-    for message in run(check_different_models, 2, kind=kind):
+    for message in run(check_different_models, 2, timeout=60, kind=kind):
         assert text in message
 
 

@@ -137,3 +137,14 @@ def test_evaluation_edge_cases_and_errors() -> None:
         layer(torch.ones(2))
     with pytest.raises(RuntimeError, match="running_mean should contain 3 elements not 2"):
         layer(torch.ones(4, 3))
+
+
+@distributed(n=3)
+def test_a_group_of_some_ranks_and_one_outside_it() -> None:
+    rank = dist.get_rank()
+    layer = nn.SyncBatchNorm(CHANNELS, process_group=dist.new_group([0, 2])).double()
+    batch = numbers(5, CHANNELS, seed=4)
+    part = {0: batch[:2], 1: batch, 2: batch[2:]}[rank]
+    expected = nn.BatchNorm1d(CHANNELS).double()(torch.from_numpy(batch)).detach().numpy()
+    found = layer(torch.from_numpy(part)).detach().numpy()
+    np.testing.assert_allclose(found, {0: expected[:2], 1: expected, 2: expected[2:]}[rank], rtol=1e-10)

@@ -209,10 +209,19 @@ raise SystemExit(3)
     assert list(tmp_path.iterdir()) == [tmp_path / "trace.json"]
 
 
+def test_ranks_without_a_launcher_write_files_of_their_own(tracer: trace.Tracer, tmp_path: Path) -> None:
+    for rank in range(2):
+        trace._write_alone(tmp_path / "trace.json", rank, os.getpid())
+    names = ["trace.json", "trace.json.rank1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    events = [json.loads((tmp_path / name).read_text())["traceEvents"] for name in names]
+    assert [{event["pid"] for event in found} for found in events] == [{0}, {1}]
+
+
 def test_a_trace_that_cannot_be_written_is_one_sentence(
     tracer: trace.Tracer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trace._write_alone(tmp_path / "missing" / "trace.json", os.getpid())
+    trace._write_alone(tmp_path / "missing" / "trace.json", 0, os.getpid())
     assert capsys.readouterr().err.startswith(
         f"disttorch: the trace could not be written to {tmp_path}/missing/trace.json: "
     )

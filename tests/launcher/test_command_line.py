@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from disttorch_run import arguments, cli, placement
-from disttorch_run.output import Stream
+from disttorch_run.events import Loop
+from disttorch_run.output import Stream, Terminal
 
 SHOW = """
 import json, os, sys
 names = ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK",
          "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
          "NUMBA_NUM_THREADS", "TORCHELASTIC_RUN_ID"]
-leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n not in ("DISTTORCH_AGENT_FD", "DISTTORCH_FLIGHT_FD")]
+used_later = ("DISTTORCH_AGENT_FD", "DISTTORCH_FLIGHT_FD")
+leaked = [n for n in os.environ if n.startswith("DISTTORCH_") and n not in used_later]
 print(json.dumps({"env": {n: os.environ.get(n) for n in names},
                   "cores": sorted(os.sched_getaffinity(0)), "leaked": leaked,
                   "argv": sys.argv, "name": __name__, "path": sys.path[0], "file": __file__}))
@@ -129,6 +131,9 @@ def test_a_module_and_a_command(tmp_path: Path) -> None:
         (["--timeout", "soon", __file__], "invalid float value: 'soon'"),
         (["--timeout", "nan", __file__], "--timeout nan"),
         (["--timeout", "inf", __file__], "--timeout inf"),
+        (["--timeout", "1e300", __file__], "--timeout 1e+300"),
+        (["--master-port", "-5", __file__], "port -5"),
+        ([""], "is a folder without __main__.py"),
         (["--grace", "nan", __file__], "--grace nan"),
         (["--shutdown-timeout", "-2", __file__], "--grace -2"),
         (["--log-dir", __file__, __file__], "cannot write logs in"),
@@ -253,12 +258,29 @@ def test_a_tee_without_a_folder_says_where_its_files_are(tmp_path: Path) -> None
 
 
 def test_a_full_disk_ends_the_log_not_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    stream = Stream("", -1, Path("/dev/full"))
+    stream = Stream("", None, Path("/dev/full"))
     os.write(stream.inlet, b"one")
     assert stream.pump()
     assert capsys.readouterr().err == "disttorch-run: /dev/full ends here: No space left on device\n"
     os.write(stream.inlet, b"two")
     stream.close()
+
+
+def test_torchruns_other_variable_for_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, grace in (("7.5", 7.5), ("", 30.0)):
+        monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", text)
+        assert cli.options_from([__file__]).grace == grace
+    assert cli.options_from(["--grace", "1", __file__]).grace == 1
+    monkeypatch.setenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "soon")
+    with pytest.raises(arguments.UsageError, match="TORCH_ELASTIC_SHUTDOWN_TIMEOUT soon: expected"):
+        cli.options_from([__file__])
+
+
+def test_a_syntax_error_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    done = run("bad.py", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "raised SyntaxError: invalid syntax (bad.py, line 1); the other ranks" in done.stderr.splitlines()[-1]
 
 
 def test_torchruns_environment_variables_are_defaults() -> None:
@@ -336,25 +358,76 @@ def test_an_unreadable_script_is_one_sentence(tmp_path: Path, monkeypatch: pytes
 
 def test_lines_get_their_prefix_and_progress_bars_only_their_last_state() -> None:
     reader, writer = os.pipe()
-    stream = Stream("[rank3] ", writer, None)
+    terminal = Terminal(writer, Loop())
+    stream = Stream("[rank3] ", terminal, None)
     os.write(stream.inlet, b"one\ntw")
     stream.pump()
     os.write(stream.inlet, b"o\n 1%\r 50%\r100%\npart")
     stream.pump()
     stream.close()
+    terminal.close()
     os.close(writer)
     with os.fdopen(reader, "rb") as shown:
         assert shown.read() == b"[rank3] one\n[rank3] two\n[rank3] 100%\n[rank3] part\n"
+
+
+def test_output_that_nobody_reads_keeps_the_launcher_from_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "talk.py"
+    script.write_text(
+        """
+import os, sys, time
+if os.environ["RANK"] == "0":
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.02)
+    time.sleep(0.3)
+    sys.exit(3)
+for number in range(100_000):
+    print(f"a line to fill the pipe {number}", flush=True)
+    if number == 10_000:
+        open(sys.argv[1], "w").close()
+"""
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "disttorch_run",
+        "--nproc-per-node",
+        "2",
+        "--oversubscribe",
+        script,
+        tmp_path / "full",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = process.stderr.readline()  # before anybody has read the output
+    assert "rank 0" in said
+    assert "exited with code 3" in said
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 3
+    lines = out.splitlines()
+    assert len(lines) > 10_000  # nothing that had been passed on is lost
+    assert lines[:10_000] == [f"[rank1] a line to fill the pipe {number}" for number in range(10_000)]
+
+
+def test_a_run_goes_on_when_nobody_reads_its_messages(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import sys, time\ntime.sleep(1)\nopen(sys.argv[1], 'w').write('done')\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "disttorch_run", "--dashboard", tmp_path / "train.py", tmp_path / "result"]
+    done = subprocess.run(command, stdout=writer, stderr=writer, timeout=60)
+    os.close(writer)
+    assert done.returncode == 0
+    assert (tmp_path / "result").read_text() == "done"
 
 
 def test_without_the_launcher_a_group_needs_rank_and_world_size() -> None:
     code = """
 import disttorch.distributed as dist, numpy as np
 alone = {"rank": 0, "world_size": 1}
-for arguments, text in [({}, "not started by disttorch-run"),
-                        ({"rank": 0, "world_size": 2}, "needs disttorch-run"),
+for arguments, text in [({}, "RANK is not set. Start the script with `disttorch-run"),
+                        ({"rank": 0, "world_size": 2}, "MASTER_PORT is not set"),
                         ({"backend": "nccl"}, "'nccl' is not supported yet"),
-                        ({"init_method": "tcp://a:1"}, "env://"),
+                        ({"init_method": "tcp://a:1"}, "rank and world_size missing"),
                         ({"timeout": 0, **alone}, "positive")]:
     try:
         dist.init_process_group(**arguments)
@@ -369,7 +442,7 @@ dist.all_reduce(x, async_op=True).wait()
 dist.barrier()
 box = [None]
 dist.all_gather_object(box, 5)
-assert box == [5] and x.tolist() == [1, 1, 1] and dist.get_backend() == "zmq"
+assert box == [5] and x.tolist() == [1, 1, 1] and dist.get_backend() == "gloo"
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr

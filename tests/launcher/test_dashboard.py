@@ -177,7 +177,7 @@ while True:
         url = re.fullmatch(
             r"disttorch-run: dashboard at (http://127\.0\.0\.1:\d+/\S{32}/)\n", process.stderr.readline()
         )[1]
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while True:
             with urllib.request.urlopen(url + "status.json", timeout=5) as reply:
                 shown = json.load(reply)
@@ -192,5 +192,5 @@ while True:
             urllib.request.urlopen(url[:-5] + "/", timeout=5)
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     assert process.returncode == 130

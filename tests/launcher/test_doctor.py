@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,29 +20,31 @@ def found(*names: str) -> dict[str, Check]:
     return {name: checks[name] for name in names}
 
 
-def test_it_looks_at_everything_and_its_workers_agree() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "disttorch_run", "doctor", "--seconds", "0.5"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+def test_it_looks_at_everything_and_its_workers_agree(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(selftest, "SIZES", (1 << 10, 1 << 16))
+    run_all = selftest.run_all
+    monkeypatch.setattr(selftest, "run_all", lambda seconds: run_all(seconds, selftest.SIZES))
+    code = cli.main(["doctor", "--seconds", "0.2"])
+    shown = capsys.readouterr().out
+    assert code == 0, shown
     for name in "cores memory GPUs futex pidfd loopback Python packages encryption BLAS".split():
-        assert re.search(rf"^  (ok     |warning) {name} +\S", done.stdout, re.MULTILINE), name
-    assert "libzmq" in done.stdout
+        assert re.search(rf"^  (ok     |warning) {name} +\S", shown, re.MULTILINE), name
+    assert "libzmq" in shown
     for ranks in selftest.world_sizes(len(os.sched_getaffinity(0))):
         for transport in selftest.TRANSPORTS:
-            assert re.search(
-                rf"^  ok      {ranks} ranks, {transport}( +[\d.e+]+ m?s){{4}}\n +[\d.]+ [MG]B/s",
-                done.stdout,
-                re.MULTILINE,
-            )
-    assert re.search(
-        r"^  ok      a failure +a rank that fails stops the others after [\d.]+ m?s$", done.stdout, re.MULTILINE
-    )
-    assert done.stdout.splitlines()[-1].startswith("everything works")
+            row = rf"^  ok      {ranks} ranks, {transport}( +[\d.e+]+ m?s){{2}}\n( +[\d.]+ [MG]B/s){{2}}$"
+            assert re.search(row, shown, re.MULTILINE)
+    assert re.search(r"^  ok      a failure +a rank that fails stops the others after [\d.]+ m?s$", shown, re.MULTILINE)
+    assert shown.splitlines()[-1].startswith("everything works")
+
+
+def test_the_command_line() -> None:
+    command = [sys.executable, "-W", "error", "-m", "disttorch_run", "doctor", "--no-self-test"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Self-test" not in done.stdout
 
 
 def test_what_is_missing_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,10 +146,3 @@ def test_workers_that_reduce_wrongly_are_found_out(monkeypatch: pytest.MonkeyPat
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(words) == 2
     assert words[0] in capsys.readouterr().err
-
-
-def test_looking_alone_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    started = time.monotonic()
-    doctor.main(["--no-self-test"])
-    assert time.monotonic() - started < 10
-    assert "Self-test" not in capsys.readouterr().out

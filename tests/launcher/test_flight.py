@@ -92,14 +92,15 @@ def test_the_summary_knows_groups_and_messages_between_two_ranks(ranks: Ranks) -
     for recorder in ranks.recorders:
         recorder.add_group(0, "default_pg", range(3))
         recorder.add_group(5, "pair", [0, 2])
+        recorder.add_group(6, "world/0-1-0", [0, 1])
     for rank in (0, 2):
         ranks.finish(rank, 0, group=5)
     ranks.call(0, 1, group=5)
-    ranks.call(1, 0, op="recv", dtype="float32", shape=(2,), root=0)
+    ranks.call(1, 0, op="send", dtype="float32", shape=(2,), names=("rank 0 to rank 1",), group=6)
     assert ranks.summary() == [
         "ranks 0, 2 have finished #0 of pair, barrier() at train.py:3",
         "rank 0: waiting for rank 2 in #1 of pair, barrier() at train.py:3, for T",
-        "rank 1: waiting for rank 0 in #0 of default_pg, recv(float32[2], rank 0) at train.py:3, for T",
+        "rank 1: waiting for rank 0 in #0 of world/0-1-0, send(float32[2], rank 0 to rank 1) at train.py:3, for T",
         "rank 2: in no collective since the end of #0 of pair, barrier() at train.py:3, T ago",
     ]
 
@@ -228,6 +229,7 @@ def test_a_rank_may_write_anything_into_its_recorder(tmp_path: Path) -> None:
     assert "\x1b" not in done.stderr
     assert "rank 0: no collective yet" in done.stderr
     assert "rank 1: " in done.stderr
-    assert json.loads((tmp_path / "logs/flight.rank0.json").read_text())["entries"] == []
-    (first, *_) = json.loads((tmp_path / "logs/flight.rank1.json").read_text())["entries"]
+    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "logs").rglob("flight.*.json")}
+    assert written["flight.rank0.json"]["entries"] == []
+    (first, *_) = written["flight.rank1.json"]["entries"]
     assert (first["profiling_name"], first["collective_seq_id"]) == ("zmq:barrier", 0)

@@ -96,6 +96,11 @@ def test_workers_are_near_their_gpus(machine: Machine) -> None:
     machine.monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,GPU-2")
     assert cores_of("gpu") == [[4, 5], [0, 1, 2, 3], [6, 7]]
     assert [place.gpu for place in plan("gpu")] == ["0", "1", "GPU-2"]
+    two = plan("2", own_gpus=True)
+    assert [(place.gpu, place.cores) for place in two] == [("0", (4, 5, 6, 7)), ("1", (0, 1, 2, 3))]
+    assert [place.gpu for place in plan("2")] == [None, None]
+    with pytest.raises(PlacementError, match="there are 3 GPUs for 4 processes"):
+        plan("4", own_gpus=True)
     machine.gpu(2, "0000:42:00.0", -1)  # the firmware does not say
     assert cores_of("gpu") == [[0, 1], [2, 3, 4], [5, 6, 7]]
 

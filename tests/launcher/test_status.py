@@ -98,6 +98,19 @@ def test_a_rank_that_reports_nothing_more_comes_to_rest(monkeypatch: pytest.Monk
     assert board.ranks()[0].samples_per_second == pytest.approx(1)
 
 
+def test_starting_up_is_no_part_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    board = board_of(1)
+    for second in range(6):
+        clock.now = 1000.0 + second
+        board.note(0, Progress(0, 0, 0.9 * second))
+        assert board.summary() == ""
+    for second in range(1, 3):
+        clock.now = 1005.0 + second
+        board.note(0, Progress(second, 10 * second, 4.5 + 0.2 * second))
+    assert board.summary() == "step 2 | 10 samples/s | waiting 20%"
+
+
 def test_without_samples_the_line_counts_steps_and_equal_ranks_have_no_slowest(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     board = board_of(2)
@@ -129,13 +142,13 @@ def command(folder: Path, *options: str, seconds: float = 2.6) -> list[str]:
 
 
 def test_without_a_terminal_status_is_a_line_now_and_then(tmp_path: Path) -> None:
-    done = subprocess.run(command(tmp_path, "--status", "--status-interval", "0.5"), capture_output=True, timeout=40)
+    done = subprocess.run(command(tmp_path, "--status", "--status-interval", "0.5"), capture_output=True, timeout=90)
     assert done.returncode == 0
     assert done.stdout == b"a line\n10%\r20%\rend\n"
     lines = done.stderr.decode().splitlines()
     assert all(line.startswith("disttorch-run: step ") for line in lines)
     assert re.search(r"samples/s \| waiting \d+% \| slowest rank 1$", lines[-1])
-    silent = subprocess.run(command(tmp_path, seconds=0), capture_output=True, text=True, timeout=40)
+    silent = subprocess.run(command(tmp_path, seconds=0), capture_output=True, text=True, timeout=90)
     assert silent.stderr == ""
 
 
@@ -156,7 +169,7 @@ class Terminal:
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 80, 0, 0))
         self.written = b""
 
-    def read_until(self, pattern: bytes, seconds: float = 40) -> None:
+    def read_until(self, pattern: bytes, seconds: float = 90) -> None:
         until = time.monotonic() + seconds
         while not re.search(pattern, self.written):
             assert time.monotonic() < until, self.written

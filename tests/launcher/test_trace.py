@@ -83,6 +83,20 @@ def test_a_killed_rank_is_in_the_file_and_the_variable_does_the_same(tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["trace.json", "train.py"]
 
 
+AGAIN = """
+if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and rank == 1:
+    raise ValueError("once")
+dist.barrier()
+"""
+
+
+def test_a_run_that_was_started_again_is_in_the_file_with_all_its_attempts(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "--trace", "trace.json", "--max-restarts", "1", script=AGAIN)
+    assert (code, said.count("the trace of all ranks is in")) == (0, 1)
+    late = [event for event in events_of(tmp_path / "trace.json") if event["name"] == "be late"]
+    assert len({event["tid"] for event in late}) == 2
+
+
 @pytest.mark.parametrize("path", ["missing/trace.json", "."])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path, path: str) -> None:
     code, said = run(tmp_path, "--trace", path)

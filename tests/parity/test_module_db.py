@@ -19,8 +19,12 @@ with warnings.catch_warnings():
 
 from oracle import compare, translate  # noqa: E402
 
+MOST_SAMPLES = 24  # of a module with more of them, some at equal distances
+OF_MODULES = {"TransformerEncoder"}  # takes a module: compared in test_attention_modules_parity.py
 ENTRIES = {
-    entry.module_cls.__name__: entry for entry in module_db if entry.module_cls.__name__ in disttorch.nn.modules.__all__
+    entry.module_cls.__name__: entry
+    for entry in module_db
+    if entry.module_cls.__name__ in set(disttorch.nn.modules.__all__) - OF_MODULES
 }
 NAMES = sorted(ENTRIES)
 
@@ -96,7 +100,7 @@ def test_samples(name: str, training: bool) -> None:
     torch.manual_seed(7)
     samples = entry.module_inputs_func(entry, "cpu", torch.float64, requires_grad=True, training=training)
     assert samples
-    for number, sample in enumerate(samples):
+    for number, sample in list(enumerate(samples))[:: -(-len(samples) // MOST_SAMPLES)]:
         if given(sample.constructor_input)[1].get("proj_size"):
             continue  # refused by LSTM
         with np.errstate(all="ignore"):

@@ -1,5 +1,6 @@
 """The CPU's kernels, on NumPy arrays."""
 
+from disttorch.backends.numpy._memory import keep_freed_memory
 from disttorch.backends.numpy.activation import gelu, gelu_grad, relu, relu_grad, sigmoid
 from disttorch.backends.numpy.conv import convolution, convolution_input_grad, convolution_weight_grad
 from disttorch.backends.numpy.fourier import fft_c2c, fft_c2r, fft_r2c
@@ -37,6 +38,8 @@ from disttorch.backends.numpy.softmax import (
     softmax_grad,
 )
 from disttorch.backends.numpy.special import erf, scipy_special
+
+keep_freed_memory()
 
 __all__ = [
     "adam", "avg_pool", "avg_pool_grad", "batch_norm", "batch_norm_grad", "cholesky_info", "convolution",

@@ -7,6 +7,7 @@ from disttorch.nn.modules.activation import (
     LeakyReLU,
     LogSigmoid,
     LogSoftmax,
+    MultiheadAttention,
     ReLU,
     ReLU6,
     Sigmoid,
@@ -94,6 +95,13 @@ from disttorch.nn.modules.rnn import (
     RNNBase,
 )
 from disttorch.nn.modules.sparse import Embedding
+from disttorch.nn.modules.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ELU",
@@ -141,6 +149,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "ParameterDict",
     "ParameterList",
@@ -162,6 +171,11 @@ __all__ = [
     "Softplus",
     "SyncBatchNorm",
     "Tanh",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "ZeroPad1d",
     "ZeroPad2d",

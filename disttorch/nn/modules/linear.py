@@ -64,6 +64,10 @@ class Linear(Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
+class NonDynamicallyQuantizableLinear(Linear):
+    """A linear layer under the name that PyTorch prints for the last one of `MultiheadAttention`."""
+
+
 def reset_weight_and_bias(weight: Parameter, bias: Parameter | None) -> None:
     """Draw weight, then bias, of a linear or convolution layer from +-1 / sqrt(fan_in)."""
     init.kaiming_uniform_(weight, a=math.sqrt(5))

@@ -1,0 +1,211 @@
+"""Which backward passes DistributedDataParallel averages, and what `.grad` is afterwards."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+import disttorch as torch
+import disttorch.distributed as dist
+from disttorch import nn
+from disttorch.nn.parallel import DistributedDataParallel
+from disttorch.testing.distributed import run
+
+
+def one_weight() -> tuple[DistributedDataParallel, torch.Tensor, nn.Parameter]:
+    """Return a model with one weight 1, and an input that is the rank + 1: the gradient of the weight."""
+    model = DistributedDataParallel(nn.Linear(1, 1, bias=False))
+    with torch.no_grad():
+        model.module.weight.fill_(1)
+    return model, torch.full((1, 1), float(dist.get_rank() + 1)), model.module.weight
+
+
+def check_passes() -> None:
+    model, x, weight = one_weight()
+    mine = x.item()
+
+    def grad() -> float:
+        value = weight.grad.item()
+        weight.grad = None
+        return value
+
+    with model.no_sync():
+        model(x).sum().backward()
+    assert weight.grad.item() == mine
+    model(x).sum().backward()
+    assert grad() == 3, "the sum of both is averaged"
+
+    with model.no_sync():
+        out = model(x).sum()
+    out.backward()
+    assert grad() == mine, "forward under no_sync"
+    out = model(x).sum()
+    with model.no_sync():
+        out.backward()
+    assert grad() == 1.5, "only backward under no_sync"
+
+    (model(x) + model(2 * x)).sum().backward()
+    assert grad() == 4.5, "two forward passes, one backward pass"
+    first, second = model(x).sum(), model(2 * x).sum()
+    first.backward()
+    assert grad() == 1.5
+    second.backward()
+    assert grad() == 3, "two forward passes, then two backward passes"
+    many = [model(x).sum() for _ in range(40)]
+    for out in reversed(many[20:]):
+        out.backward()
+    assert grad() == 30, "many forward passes, then backward passes of some"
+    for out in many[:20]:
+        out.backward()
+    assert grad() == 30, "and of the others"
+    out = model(x).sum()
+    out.backward(retain_graph=True)
+    out.backward()
+    assert grad() == 3, "two backward passes through one graph"
+    (model.module(x).sum()).backward()
+    assert grad() == mine, "the module itself is not averaged"
+    with torch.no_grad():
+        model(x)
+    model.module(x).sum().backward()
+    assert grad() == mine
+
+    model(x).sum().backward(inputs=[weight])
+    assert grad() == 1.5, "backward(inputs=...)"
+    given = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(given).sum(), given, create_graph=True)
+    assert weight.grad is None
+    (mine * slope * slope).sum().backward()
+    assert grad() == 3, "double backward: 2 w x"
+
+    out = model(x)
+    out.register_hook(lambda gradient: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        out.sum().backward()
+    model(x).sum().backward()
+    assert grad() == 1.5, "after a backward pass that failed"
+
+
+def test_which_backward_passes_are_averaged() -> None:
+    run(check_passes, 2, timeout=60)
+
+
+# -- what .grad is ------------------------------------------------------------------------------------
+
+
+def check_grad_memory() -> None:
+    model, x, weight = one_weight()
+
+    def step() -> None:
+        model(x).sum().backward()
+
+    step()
+    kept = weight.grad
+    detached, element, transposed = kept.detach(), kept[0, 0], kept.t()
+    weight.grad = None
+    with model.no_sync():
+        model(10 * x).sum().backward()
+    step()
+    assert weight.grad.item() == 16.5
+    assert [t.item() for t in (kept, detached, element, transposed)] == [1.5] * 4, "old gradients keep their values"
+
+    weight.grad *= 2
+    weight.grad.zero_()
+    same = weight.grad
+    step()
+    assert weight.grad is same
+    assert weight.grad.item() == 1.5
+
+    flat = torch.zeros(4)
+    weight.grad = flat[2:3].view(1, 1)
+    step()
+    step()
+    assert flat.tolist() == [0, 0, 3, 0], "memory of the program's own"
+    assert weight.grad.data_ptr() == flat[2:].data_ptr()
+
+    weight.grad = None
+    step()
+    array = weight.grad.numpy()
+    weight.grad = None
+    with pytest.warns(UserWarning, match="NumPy array that was taken of the gradient of weight changes"):
+        step()
+    weight.grad = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step()
+    assert array[0, 0] == 1.5
+
+    weight.grad = None
+    with pytest.warns(UserWarning, match="create_graph"):
+        (model(x) ** 2).sum().backward(create_graph=True)
+    assert weight.grad.item() == 5
+    assert weight.grad.requires_grad
+    weight.grad = None
+
+    viewing = DistributedDataParallel(model.module, gradient_as_bucket_view=True)
+    weight.grad = torch.ones(1, 1)
+    viewing(x).sum().backward()
+    assert weight.grad.item() == 2.5
+    assert weight.grad._a is viewing.reducer.view(0)
+
+
+def test_grad_may_be_kept_changed_and_replaced() -> None:
+    run(check_grad_memory, 2, timeout=60)
+
+
+# -- backward in backward ------------------------------------------------------------------------------
+
+
+class Twice(torch.autograd.Function):
+    """Runs a module again in backward, and backward in it: checkpointing."""
+
+    @staticmethod
+    def forward(ctx: Any, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        ctx.module, ctx.x = module, x
+        with torch.no_grad():
+            return module(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        x = ctx.x.detach().requires_grad_()
+        with torch.enable_grad():
+            out = ctx.module(x)
+        out.backward(gradient)
+        return None, x.grad
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1, bias=False)
+        self.last = nn.Linear(1, 1, bias=False)
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.times):
+            x = Twice.apply(self.layer, x)
+        return self.last(x)
+
+
+def check_checkpointing() -> None:
+    for times, static in ((1, False), (2, True)):
+        model = DistributedDataParallel(Checkpointed(times), static_graph=static, bucket_cap_mb=1e-6)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(1)
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.full((1, 1), dist.get_rank() + 1.0).requires_grad_()).sum().backward()
+            assert model.module.layer.weight.grad.item() == 1.5 * times
+            assert model.module.last.weight.grad.item() == 1.5
+    module = Checkpointed(2)
+    module.add_module("behind", nn.Linear(1, 1))
+    module._modules["layer"] = module._modules.pop("layer")
+    model = DistributedDataParallel(module, bucket_cap_mb=1e-6)
+    with pytest.raises(dist.DistError, match=r"layer.weight was finished twice .* static_graph=True"):
+        model(torch.ones(1, 1).requires_grad_()).sum().backward()
+
+
+def test_checkpointing() -> None:
+    run(check_checkpointing, 2, timeout=60)
