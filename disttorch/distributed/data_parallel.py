@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,12 +19,11 @@ from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
 from disttorch.distributed.coalesced import BufferSync, broadcast_coalesced
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.gradient_averager import GradientAverager
-from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, GradBucket
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, check_comm_hook
 from disttorch.distributed.inputs import batch_size, device_index, moved
 from disttorch.distributed.module_watch import ModuleWatch
 from disttorch.distributed.reducer import BUCKET_BYTES, FIRST_BUCKET_BYTES, Reducer
 from disttorch.distributed.same_model import check_same_model, describe_module
-from disttorch.futures import Future
 from disttorch.nn.modules.module import Module
 
 _MIB = 1024 * 1024
@@ -125,12 +123,9 @@ class DistributedDataParallel(Module, Joinable):
         self._samples = 0
 
     def _take_devices(self, device_ids: Any, output_device: Any) -> None:
-        devices = {p.device for p in self.module.parameters()}
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError("device_ids can only be None or contain a single element.")
-        self.device = next(iter(devices), device("cpu"))
-        self.device_type = self.device.type
-        self.is_multi_device_module = len(devices) > 1
+        self._see_devices()
         self.device_ids: list[int] | None = None
         self.output_device: int | None = None
         if device_ids and self.device_type != "cpu" and not self.is_multi_device_module:
@@ -139,8 +134,24 @@ class DistributedDataParallel(Module, Joinable):
         elif device_ids or output_device is not None:
             raise ValueError(
                 "DistributedDataParallel device_ids and output_device arguments only work with GPU modules on one device, but got "
-                f"device_ids {device_ids}, output_device {output_device}, and module parameters on {devices or 'no device'}."
+                f"device_ids {device_ids}, output_device {output_device}, and module parameters on "
+                f"{[*dict.fromkeys(p.device for p in self.module.parameters())] or 'no device'}."
             )
+
+    def _see_devices(self) -> None:
+        devices = [*dict.fromkeys(p.device for p in self.module.parameters())]
+        self.device = devices[0] if devices else device("cpu")
+        self.device_type = self.device.type
+        self.is_multi_device_module = len(devices) > 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Change the module's type or device, on every rank; the next forward pass makes buckets that fit."""
+        super()._apply(fn, recurse)
+        self._see_devices()
+        if self._averager is not None and not self._averager.fits():
+            self._averager.remove_hooks()
+            self._averager = None
+        return self
 
     def _check_trainable(self) -> None:
         if not self._trainable():
@@ -284,7 +295,7 @@ class DistributedDataParallel(Module, Joinable):
         returns a `torch.futures.Future` of the tensor that is to be the bucket's new value on this rank, as many
         elements as `bucket.buffer()`. It is called in the order of the buckets, while backward goes on.
         """
-        _check_comm_hook(hook)
+        check_comm_hook(hook)
         if self._comm_hook is not None:
             raise RuntimeError("register_comm_hook or register_builtin_comm_hook can only be called once.")
         self._comm_hook = state, hook
@@ -469,24 +480,14 @@ class DataParallel(DistributedDataParallel):
         self._take_module(module, dim, _only_gpu(module), None)
         self.forward_sync_buffers = False
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Change the module's type or device, on every rank, and move inputs to where it is then."""
+        super()._apply(fn, recurse)
+        self._take_devices(_only_gpu(self.module), None)
+        return self
+
 
 def _only_gpu(module: Module) -> list[device] | None:
     """Return the GPU that a module is on, None if it is on the CPU or on several devices."""
     devices = {p.device for p in module.parameters()}
     return list(devices) if len(devices) == 1 and device("cpu") not in devices else None
-
-
-def _check_comm_hook(hook: Callable[..., Any]) -> None:
-    if not callable(hook):
-        raise TypeError("Communication hook must be callable.")
-    signature = inspect.signature(hook)
-    bucket = signature.parameters.get("bucket")
-    if bucket is not None and not _is_annotation(bucket.annotation, GradBucket):
-        raise ValueError("Communication hook: bucket annotation should be dist.GradBucket.")
-    if not _is_annotation(signature.return_annotation, Future[Tensor]):
-        raise ValueError("Communication hook: return annotation should be torch.futures.Future[torch.Tensor].")
-
-
-def _is_annotation(annotation: Any, expected: Any) -> bool:
-    """Whether an annotation is what is expected, or says nothing that could be checked."""
-    return annotation is inspect.Signature.empty or isinstance(annotation, str) or annotation == expected

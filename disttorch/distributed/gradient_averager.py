@@ -90,6 +90,11 @@ class GradientAverager:
         """Take the hooks off the parameters."""
         _remove(self._handles)
 
+    def fits(self) -> bool:
+        """Whether the parameters have the type and kind of device for which the buckets were made."""
+        pairs = zip(self.parameters, self._views)
+        return all(type(p._a) is type(view) and p._a.dtype == view.dtype for p, view in pairs)
+
     @property
     def under_way(self) -> bool:
         """Whether a backward pass that is averaged has begun and not ended."""

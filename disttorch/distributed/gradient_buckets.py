@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
@@ -218,3 +219,20 @@ class GradBucket:
             f"GradBucket(index={self._index}, parameters={len(self._parameters)}, "
             f"buffer={self._buffer.dtype}[{self._buffer.numel()}], is_last={self._is_last})"
         )
+
+
+def check_comm_hook(hook: Callable[..., Any]) -> None:
+    """Raise TypeError for what cannot be called, ValueError for annotations that are not those of a comm hook."""
+    if not callable(hook):
+        raise TypeError("Communication hook must be callable.")
+    signature = inspect.signature(hook)
+    bucket = signature.parameters.get("bucket")
+    if bucket is not None and not _is_annotation(bucket.annotation, GradBucket):
+        raise ValueError("Communication hook: bucket annotation should be dist.GradBucket.")
+    if not _is_annotation(signature.return_annotation, Future[Tensor]):
+        raise ValueError("Communication hook: return annotation should be torch.futures.Future[torch.Tensor].")
+
+
+def _is_annotation(annotation: Any, expected: Any) -> bool:
+    """Whether an annotation is what is expected, or says nothing that could be checked."""
+    return annotation is inspect.Signature.empty or isinstance(annotation, str) or annotation == expected
