@@ -203,7 +203,7 @@ class DistributedDataParallel(Module, Joinable):
         if self._join_config.enable:
             self._begin_joined_iteration()
         if self.device_ids is not None:
-            inputs, kwargs = moved((inputs, kwargs), device(self.device_type, self.device_ids[0]))
+            inputs, kwargs = moved((inputs, kwargs), self.device)
         if not (grad_mode.mode.enabled and self._distributed):
             return self.module(*inputs, **kwargs)
         averager = self._before_forward(inputs, kwargs)
