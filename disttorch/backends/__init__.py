@@ -73,6 +73,15 @@ def namespace_for(target: device) -> Any:
     return _cupy()
 
 
+def copied_to_gpu(host: np.ndarray, target: device) -> Any:
+    """Return a copy of an array on a CUDA device, the current one if `target` has no number."""
+    library = namespace_for(target)
+    if target.index is None:
+        return library.asarray(host)
+    with library.cuda.Device(target.index):
+        return library.asarray(host)
+
+
 def _has_cupy() -> bool:
     spec = importlib.util.find_spec("cupy")
     return spec is not None and spec.origin is not None  # a folder that happens to be called so has no origin

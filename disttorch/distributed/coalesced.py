@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
+from disttorch.backends import backend_of, device_of
 from disttorch.distributed.collectives import broadcast
+from disttorch.distributed.device_memory import DeviceMemory
 from disttorch.distributed.groups import get_global_rank
 
 _ALIGNMENT = 16
@@ -56,19 +59,36 @@ def _parts(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 class Pack:
-    """Memory for the bytes of several arrays, of any dtypes, so that one broadcast carries them all."""
+    """Memory for the bytes of several arrays, of any dtypes, so that one broadcast carries them all.
 
-    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+    Arrays on a GPU that come one after another are collected there, in memory that is copied as a whole.
+    """
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
         self._arrays = list(arrays)
-        offsets, end = [], 0
-        for array in arrays:
-            offsets.append(end)
-            end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
-        self._bytes = np.zeros(end, np.uint8)
-        self._places = [
-            self._bytes[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-            for start, array in zip(offsets, arrays, strict=True)
-        ]
+        lengths = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays]
+        self._bytes = np.zeros(sum(lengths), np.uint8)
+        self._places: list[Any] = []
+        self._on_devices: list[tuple[DeviceMemory, np.ndarray]] = []
+        begin = 0
+        for _, run in groupby(zip(arrays, lengths, strict=True), lambda pair: device_of(pair[0])):
+            members = list(run)
+            end = begin + sum(length for _, length in members)
+            self._add_run(members, self._bytes[begin:end])
+            begin = end
+
+    def _add_run(self, members: list[tuple[Any, int]], host: np.ndarray) -> None:
+        memory: Any = host
+        first = members[0][0]
+        if not isinstance(first, np.ndarray):
+            library = backend_of(first).namespace
+            with library.cuda.Device(first.device.id):
+                memory = library.zeros(host.shape, np.uint8)
+            self._on_devices.append((DeviceMemory(memory), host))
+        start = 0
+        for array, length in members:
+            self._places.append(memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape))
+            start += length
 
     def broadcast(self, source: int, group: Any) -> None:
         """Copy the arrays of the rank `source` (of all ranks) to every rank of the group."""
@@ -78,12 +98,18 @@ class Pack:
         if own:
             for array, place in zip(self._arrays, self._places, strict=True):
                 place[...] = array
+            for memory, host in self._on_devices:
+                memory.mark()
+                memory.fetch(host)
         broadcast(self._bytes, source, group)
         if not own:
+            for memory, host in self._on_devices:
+                memory.mark()
+                memory.store(host)
             for array, place in zip(self._arrays, self._places, strict=True):
                 array[...] = place
 
-    def holds(self, arrays: Sequence[np.ndarray]) -> bool:
+    def holds(self, arrays: Sequence[Any]) -> bool:
         """Say whether this was made for these very arrays."""
         return len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
 
@@ -97,7 +123,7 @@ class BufferSync:
     def __init__(self, group: Any) -> None:
         self._group = group
         self._pack = Pack([])
-        self._seen: list[tuple[np.ndarray, int]] = []
+        self._seen: list[tuple[Any, int]] = []
 
     def changed(self, buffers: Sequence[Tensor]) -> bool:
         """Say whether this rank has changed a buffer since they were last alike."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,11 +19,11 @@ from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
 from disttorch.distributed.coalesced import BufferSync, broadcast_coalesced
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.gradient_averager import GradientAverager
-from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, GradBucket
+from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, check_comm_hook
+from disttorch.distributed.inputs import batch_size, device_index, moved
 from disttorch.distributed.module_watch import ModuleWatch
 from disttorch.distributed.reducer import BUCKET_BYTES, FIRST_BUCKET_BYTES, Reducer
 from disttorch.distributed.same_model import check_same_model, describe_module
-from disttorch.futures import Future
 from disttorch.nn.modules.module import Module
 
 _MIB = 1024 * 1024
@@ -50,6 +49,9 @@ class DistributedDataParallel(Module, Joinable):
     is like the first one, which may finish a parameter several times, as checkpointing does. `find_unused_parameters`,
     `batched_grad_copy`, `skip_all_reduce_unused_params` and `dim` are accepted and change nothing: unused parameters are
     always found.
+
+    Gradients of a module on a GPU are averaged in the host's memory. `device_ids=[n]`, for a module on one GPU: what is
+    passed to `forward` is moved there. A module may be on a GPU in parts.
     """
 
     _distributed = True  # DataParallel sets it to False where there is only one process
@@ -107,9 +109,7 @@ class DistributedDataParallel(Module, Joinable):
         self.parameters_to_ignore: set[str] = set(ignored)
         self.module = module
         self.dim = dim
-        self._check_devices(device_ids, output_device)
-        self.device_ids = None
-        self.output_device = None
+        self._take_devices(device_ids, output_device)
         self.require_backward_grad_sync = True
         self.require_forward_param_sync = True
         self._forget_reductions()
@@ -122,18 +122,36 @@ class DistributedDataParallel(Module, Joinable):
         self._divide_by_initial_world_size = True
         self._samples = 0
 
-    def _check_devices(self, device_ids: Any, output_device: Any) -> None:
-        devices = {p.device for p in self.module.parameters()}
+    def _take_devices(self, device_ids: Any, output_device: Any) -> None:
         if device_ids is not None and len(device_ids) > 1:
             raise ValueError("device_ids can only be None or contain a single element.")
-        if (device_ids or output_device is not None) and all(d.type == "cpu" for d in devices):
+        self._see_devices()
+        self.device_ids: list[int] | None = None
+        self.output_device: int | None = None
+        if device_ids and self.device_type != "cpu" and not self.is_multi_device_module:
+            self.device_ids = [device_index(each) for each in device_ids]
+            self.output_device = self.device_ids[0] if output_device is None else device_index(output_device)
+        elif device_ids or output_device is not None:
             raise ValueError(
-                "DistributedDataParallel device_ids and output_device arguments only work with GPU modules, but got "
-                f"device_ids {device_ids}, output_device {output_device}, and module parameters on {devices or 'no device'}."
+                "DistributedDataParallel device_ids and output_device arguments only work with GPU modules on one device, but got "
+                f"device_ids {device_ids}, output_device {output_device}, and module parameters on "
+                f"{[*dict.fromkeys(p.device for p in self.module.parameters())] or 'no device'}."
             )
-        self.device = next(iter(devices), device("cpu"))
+
+    def _see_devices(self) -> None:
+        devices = [*dict.fromkeys(p.device for p in self.module.parameters())]
+        self.device = devices[0] if devices else device("cpu")
         self.device_type = self.device.type
         self.is_multi_device_module = len(devices) > 1
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Change the module's type or device, on every rank; the next forward pass makes buckets that fit."""
+        super()._apply(fn, recurse)
+        self._see_devices()
+        if self._averager is not None and not self._averager.fits():
+            self._averager.remove_hooks()
+            self._averager = None
+        return self
 
     def _check_trainable(self) -> None:
         if not self._trainable():
@@ -184,6 +202,8 @@ class DistributedDataParallel(Module, Joinable):
         """Call the module; the backward pass of what it returns is averaged, unless this is under `no_sync`."""
         if self._join_config.enable:
             self._begin_joined_iteration()
+        if self.device_ids is not None:
+            inputs, kwargs = moved((inputs, kwargs), self.device)
         if not (grad_mode.mode.enabled and self._distributed):
             return self.module(*inputs, **kwargs)
         averager = self._before_forward(inputs, kwargs)
@@ -197,7 +217,7 @@ class DistributedDataParallel(Module, Joinable):
 
     def _before_forward(self, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> GradientAverager | None:
         self.require_forward_param_sync = self.require_backward_grad_sync
-        self._samples += _batch_size(inputs) or _batch_size(tuple(kwargs.values()))
+        self._samples += batch_size(inputs) or batch_size(tuple(kwargs.values()))
         averager = self._averager
         if averager is None:
             if self._comm_hook is None and runtime.get_world_size(self.process_group) == 1:
@@ -275,7 +295,7 @@ class DistributedDataParallel(Module, Joinable):
         returns a `torch.futures.Future` of the tensor that is to be the bucket's new value on this rank, as many
         elements as `bucket.buffer()`. It is called in the order of the buckets, while backward goes on.
         """
-        _check_comm_hook(hook)
+        check_comm_hook(hook)
         if self._comm_hook is not None:
             raise RuntimeError("register_comm_hook or register_builtin_comm_hook can only be called once.")
         self._comm_hook = state, hook
@@ -441,7 +461,8 @@ class DataParallel(DistributedDataParallel):
 
     Where PyTorch's class splits a batch over the GPUs of one process, here every rank is a process of its own with its
     own part of the batch, and this class is `DistributedDataParallel`; it joins the process group by itself. Without
-    the launcher it calls the module as it is, so the same script runs alone.
+    the launcher it calls the module as it is, so the same script runs alone. `device_ids` and `output_device` are
+    accepted; what is passed to a module on one GPU is moved there.
     """
 
     def __init__(
@@ -450,39 +471,23 @@ class DataParallel(DistributedDataParallel):
         if runtime.is_launched() and not runtime.is_initialized():
             runtime.init_process_group()
         if runtime.is_initialized():
-            super().__init__(module, dim=dim, **options)
+            super().__init__(module, _only_gpu(module), dim=dim, **options)
             return
         Module.__init__(self)
         Joinable.__init__(self)
         self._distributed = False
         self.process_group = None
-        self._take_module(module, dim, None, None)
+        self._take_module(module, dim, _only_gpu(module), None)
         self.forward_sync_buffers = False
 
-
-def _batch_size(values: tuple[Any, ...]) -> int:
-    """Return the length of the first tensor's first dimension; 0 if there is none."""
-    for value in values:
-        if isinstance(value, Tensor):
-            return value._a.shape[0] if value._a.ndim else 1
-        if isinstance(value, (list, tuple, dict)):
-            found = _batch_size(tuple(value.values() if isinstance(value, dict) else value))
-            if found:
-                return found
-    return 0
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Change the module's type or device, on every rank, and move inputs to where it is then."""
+        super()._apply(fn, recurse)
+        self._take_devices(_only_gpu(self.module), None)
+        return self
 
 
-def _check_comm_hook(hook: Callable[..., Any]) -> None:
-    if not callable(hook):
-        raise TypeError("Communication hook must be callable.")
-    signature = inspect.signature(hook)
-    bucket = signature.parameters.get("bucket")
-    if bucket is not None and not _is_annotation(bucket.annotation, GradBucket):
-        raise ValueError("Communication hook: bucket annotation should be dist.GradBucket.")
-    if not _is_annotation(signature.return_annotation, Future[Tensor]):
-        raise ValueError("Communication hook: return annotation should be torch.futures.Future[torch.Tensor].")
-
-
-def _is_annotation(annotation: Any, expected: Any) -> bool:
-    """Whether an annotation is what is expected, or says nothing that could be checked."""
-    return annotation is inspect.Signature.empty or isinstance(annotation, str) or annotation == expected
+def _only_gpu(module: Module) -> list[device] | None:
+    """Return the GPU that a module is on, None if it is on the CPU or on several devices."""
+    devices = {p.device for p in module.parameters()}
+    return list(devices) if len(devices) == 1 and device("cpu") not in devices else None

@@ -20,6 +20,7 @@ import numpy as np
 from disttorch.autograd.engine import Sweep, outermost_pass
 from disttorch.autograd.hooks import RemovableHandle
 from disttorch.autograd.tensor import Tensor, alias, wrap
+from disttorch.backends import address, backend_of
 from disttorch.distributed.reducer import Reducer
 
 _Range = tuple[int, int]
@@ -68,6 +69,7 @@ class GradientAverager:
         self._as_views = as_views
         self._owner = weakref.ref(owner)
         self._views = [reducer.view(index) for index in range(len(self.parameters))]
+        self._owners = [view if view.base is None else view.base for view in self._views]
         self._pass: list[Any] | None = None  # the callbacks of the pass that is averaged
         self._left_over = bytearray(len(self.parameters))  # used in passes that were not averaged
         self._any_left_over = False
@@ -87,6 +89,11 @@ class GradientAverager:
     def remove_hooks(self) -> None:
         """Take the hooks off the parameters."""
         _remove(self._handles)
+
+    def fits(self) -> bool:
+        """Whether the parameters have the type and kind of device for which the buckets were made."""
+        pairs = zip(self.parameters, self._views)
+        return all(type(p._a) is type(view) and p._a.dtype == view.dtype for p, view in pairs)
 
     @property
     def under_way(self) -> bool:
@@ -183,7 +190,7 @@ class GradientAverager:
             if not self._again(index):
                 self.reducer.mark_ready(index, view, used)
         elif self._again(index):
-            np.copyto(view, grad._a)
+            view[...] = grad._a
         else:
             self.reducer.mark_ready(index, grad._a, used)
             self._put_view(index, parameter, grad, view)
@@ -192,7 +199,7 @@ class GradientAverager:
         """Whether the parameter was finished before in this pass and its bucket can still take more."""
         return self.reducer.is_fired(index) and not self.reducer.is_launched(index)
 
-    def _put_view(self, index: int, parameter: Tensor, grad: Tensor, view: np.ndarray) -> None:
+    def _put_view(self, index: int, parameter: Tensor, grad: Tensor, view: Any) -> None:
         """Let `.grad` be the bucket's memory, unless somebody else may know the memory that it has."""
         if grad._edge is not None or grad._requires_grad:
             warnings.warn(
@@ -212,7 +219,7 @@ class GradientAverager:
     def _finish(self) -> None:
         """Wait for the averages at the end of the backward pass, and give them to parameters not used here."""
         self._pass = None
-        kept: dict[int, np.ndarray] = {}
+        kept: dict[int, Any] = {}
         unused: list[int] = []
         reducer = self.reducer
         if self._uses == []:
@@ -224,7 +231,7 @@ class GradientAverager:
             if used[index]:
                 self._hand_out(index)
             elif index in kept:
-                np.copyto(self._views[index], kept[index])
+                self._views[index][...] = kept[index]
         for index in self._own_memory:
             self._hand_out(index)
         owner = self._owner()
@@ -237,7 +244,7 @@ class GradientAverager:
             if count:
                 self._mark(index, self.parameters[index])
 
-    def _fill_unused(self, kept: dict[int, np.ndarray]) -> list[int]:
+    def _fill_unused(self, kept: dict[int, Any]) -> list[int]:
         """Give the reducer what parameters not used in this pass hold; return which they are.
 
         Gradients from passes that were not averaged count as used. Others count without being used, and keep
@@ -276,15 +283,15 @@ class GradientAverager:
         if grad is None or (self._as_views and grad._a is not view):
             parameter._grad = wrap(view)
         elif grad._a is not view:
-            np.copyto(grad._a, view)
+            grad._a[...] = view
             if grad._counter is not None:
                 grad._counter[0] += 1
 
     # -- old gradients that the program still holds -----------------------------------------------
 
     def _count_references(self) -> list[int]:
-        """Count who refers to each view and to the buffer it is on, which arrays made of either refer to."""
-        return [sys.getrefcount(view) + sys.getrefcount(view.base) for view in self._views]
+        """Count who refers to each view and to the array that owns its memory, which arrays made of either refer to."""
+        return [sys.getrefcount(view) + sys.getrefcount(owner) for view, owner in zip(self._views, self._owners)]
 
     def _escaped(self) -> list[int]:
         """Return the parameters whose bucket memory somebody refers to though it is not their `.grad` any more."""
@@ -299,7 +306,7 @@ class GradientAverager:
         """Move tensors on memory that is about to be overwritten to copies of it."""
         tensors = [found for found in gc.get_objects() if issubclass(type(found), Tensor)]
         for index in escaped:
-            _move(tensors, self._views[index])
+            _move(tensors, self._views[index], self._owners[index])
         left = self._count_references()
         for index in escaped:
             if left[index] != self._references[index]:
@@ -322,14 +329,16 @@ def _touched(forwards: list[_Range], running: Sweep) -> list[_Range]:
     return found
 
 
-def _move(tensors: list[Tensor], view: np.ndarray) -> None:
+def _move(tensors: list[Tensor], view: Any, owner: Any) -> None:
     """Give those tensors that are on the memory of `view` the same place on a copy of it."""
-    copied = view.copy().reshape(-1)
+    copied = view.copy().reshape(-1).view(np.uint8)
+    as_strided = backend_of(view).namespace.lib.stride_tricks.as_strided
     for tensor in tensors:
         array = getattr(tensor, "_a", None)
-        if array is view or (array is not None and getattr(array, "base", None) is view.base):
-            offset = array.__array_interface__["data"][0] - view.__array_interface__["data"][0]
-            tensor._a = np.ndarray(array.shape, array.dtype, copied.data, offset, array.strides)
+        if array is view or (array is not None and getattr(array, "base", None) is owner):
+            offset = address(array) - address(view)
+            first = copied[offset : offset + array.itemsize].view(array.dtype)
+            tensor._a = as_strided(first, array.shape, array.strides)
 
 
 def _remove(handles: list[RemovableHandle]) -> None:

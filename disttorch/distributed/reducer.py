@@ -2,7 +2,8 @@
 
 Parameters are packed into buckets in reverse order of registration, about the order in which
 backward finishes them. A bucket's memory is this rank's row of a shared segment; when its last
-gradient is there, its all-reduce starts in the communication thread. After the parameters' values
+gradient is there, its all-reduce starts in the communication thread. Gradients on a GPU are in a bucket
+there, which that thread copies to the segment and back. After the parameters' values
 a bucket holds one number per parameter, 1 where this rank had a gradient, so that one sum also
 tells whether anybody had one; with `weighted`, the rank's weight is in there, too.
 
@@ -19,9 +20,11 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import backend_of
 from disttorch.distributed import steps
+from disttorch.distributed.device_memory import kinds_of_places
 from disttorch.distributed.errors import DistError
-from disttorch.distributed.gradient_buckets import CommHook, GradBucket, Span, plan_buckets
+from disttorch.distributed.gradient_buckets import CommHook, DeviceSpan, GradBucket, Span, plan_buckets
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.reduction import check_reducible
 from disttorch.distributed.runtime import default, get_world_size
@@ -36,7 +39,7 @@ BUCKET_BYTES = 25 * 1024 * 1024
 class Reducer:
     """Averages the gradients of one model over the ranks of a group.
 
-    names, parameters: every trainable parameter's name and array (only shape and dtype are used),
+    names, parameters: every trainable parameter's name and array (only shape, dtype and device are used),
     in registration order, the same on every rank: DistError on every rank, naming the first
     difference, if they are not. bucket_bytes, first_bucket_bytes: rank 0's values count for all.
     weighted: divide the sum by the sum of the ranks' weights (`set_weight`) rather than by the
@@ -49,7 +52,7 @@ class Reducer:
     def __init__(
         self,
         names: Sequence[str],
-        parameters: Sequence[np.ndarray],
+        parameters: Sequence[Any],
         bucket_bytes: int = BUCKET_BYTES,
         first_bucket_bytes: int = FIRST_BUCKET_BYTES,
         weighted: bool = False,
@@ -64,12 +67,13 @@ class Reducer:
         self._weight = 1.0
         self._divisor: float | None = None
         self._hook: tuple[Any, CommHook, Sequence[Tensor]] | None = None
-        for name, parameter in zip(names, parameters, strict=True):
-            _check_array(name, parameter)
-        bucket_bytes, first_bucket_bytes = self._agree(names, parameters, [bucket_bytes, first_bucket_bytes])
-        sizes, dtypes = [p.nbytes for p in parameters], [p.dtype.name for p in parameters]
-        plan = plan_buckets(sizes, dtypes, first_bucket_bytes, bucket_bytes)
-        self._views: list[np.ndarray] = [np.empty(0)] * len(parameters)
+        for parameter in parameters:
+            check_reducible("AVG", parameter.dtype)
+        places = kinds_of_places(parameters)
+        bucket_bytes, first_bucket_bytes = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes])
+        kinds = [f"{p.dtype.name} {place}" for p, place in zip(parameters, places)]
+        plan = plan_buckets([p.nbytes for p in parameters], kinds, first_bucket_bytes, bucket_bytes)
+        self._views: list[Any] = [None] * len(parameters)
         self._place: list[tuple[Span, int]] = []
         self.buckets = [self._build(members, names, parameters) for members in plan]
         where = {index: (span, i) for span in self.buckets for i, index in enumerate(span.members)}
@@ -77,26 +81,30 @@ class Reducer:
         self.fired = bytearray(len(parameters))
         self._next = 0
 
-    def _agree(self, names: Sequence[str], parameters: Sequence[np.ndarray], sizes: list[int]) -> list[int]:
+    def _agree(
+        self, names: Sequence[str], parameters: Sequence[Any], places: Sequence[str], sizes: list[int]
+    ) -> list[int]:
         """Check that all ranks hold the same parameters and return rank 0's bucket sizes."""
-        mine = [["parameter", n, p.dtype.name, list(p.shape), True] for n, p in zip(names, parameters, strict=True)]
+        described = zip(names, parameters, places, strict=True)
+        mine = [["parameter", n, p.dtype.name, list(p.shape), True, place] for n, p, place in described]
         first = check_same_model(mine, {"weighted": self.weighted, "bucket sizes": sizes}, {"weighted"}, self._group)
         agreed: list[int] = first["bucket sizes"]
         return agreed
 
-    def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[np.ndarray]) -> Span:
+    def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[Any]) -> Span:
         number = self._group.buckets
         self._group.buckets += 1
         shapes = [tuple(parameters[index].shape) for index in members]
-        span = Span(number, members, tuple(names[index] for index in members), shapes)
-        dtype = parameters[members[0]].dtype
-        total = (sum(span.sizes) + len(members) + 2) * dtype.itemsize
-        views = span.take(self._group.transport.allocate(f"bucket{number}", total), dtype)
+        like = parameters[members[0]]
+        kind = Span if isinstance(like, np.ndarray) else DeviceSpan
+        span = kind(number, members, tuple(names[index] for index in members), shapes)
+        total = (sum(span.sizes) + len(members) + 2) * like.dtype.itemsize
+        views = span.take(self._group.transport.allocate(f"bucket{number}", total), like)
         for index, view in zip(members, views, strict=True):
             self._views[index] = view
         return span
 
-    def view(self, index: int) -> np.ndarray:
+    def view(self, index: int) -> Any:
         """Return the memory of parameter `index`'s gradient in its bucket, in the parameter's shape."""
         return self._views[index]
 
@@ -146,20 +154,20 @@ class Reducer:
         """Say whether the reduction of parameter `index`'s bucket has begun."""
         return self._place[index][0].launched
 
-    def mark_ready(self, index: int, grad: np.ndarray, used: bool = True) -> np.ndarray:
+    def mark_ready(self, index: int, grad: Any, used: bool = True) -> Any:
         """Take parameter `index`'s finished gradient and return its view in the bucket, to be used as `.grad`.
 
         Copies `grad` unless it is that view already. Starts the reduction of every bucket that is
         now due. The view holds the average once `finalize` has returned. With `used=False` the
         values count without making the parameter a used one. Raises DistError if the gradient was
-        marked in this step, or has another dtype or shape than the parameter.
+        marked in this step, or has another dtype, shape or kind of device than the parameter.
         """
         if self.fired[index]:
             raise self._twice(index)
         view = self._views[index]
         span, position = self._place[index]
         if grad is not view:
-            if type(grad) is not np.ndarray or grad.dtype != span.dtype or grad.shape != view.shape:
+            if type(grad) is not span.array_type or grad.dtype != span.dtype or grad.shape != view.shape:
                 raise self._changed(index, grad)
             view[...] = grad
         self.fired[index] = 1
@@ -171,10 +179,11 @@ class Reducer:
         return view
 
     def _changed(self, index: int, grad: Any) -> DistError:
-        view, where = self._views[index], "" if isinstance(grad, np.ndarray) else " on a GPU"
+        view = self._views[index]
+        now, before = ("CPU" if isinstance(array, np.ndarray) else "GPU" for array in (grad, view))
         return DistError(
-            f"the gradient of parameter {self.name(index)} is {grad.dtype.name}{list(grad.shape)}{where}, but the parameter "
-            f"was {view.dtype.name}{list(view.shape)} on the CPU when its gradients were put into buckets; change a "
+            f"the gradient of parameter {self.name(index)} is {grad.dtype.name}{list(grad.shape)} on the {now}, but the "
+            f"parameter was {view.dtype.name}{list(view.shape)} on the {before} when its gradients were put into buckets; change a "
             "module's type or device first and wrap it then"
         )
 
@@ -210,19 +219,12 @@ class Reducer:
         for span in self.buckets:
             if span.work is not None and self._hook is None:
                 span.work.wait()
-            if self.weighted or self._divisor is not None:
-                self._divide(span)
             if span.has_gradient.tobytes() != span.all_used:
                 self.all_used = self.all_used and bool(span.has_gradient.all())
         self.news = bool(self.buckets[-1].news[0])
 
     def _used(self) -> list[bool]:
         return [bool(span.has_gradient[position]) for span, position in self._place]
-
-    def _divide(self, span: Span) -> None:
-        total = span.weight[0] if self.weighted else self._divisor
-        if total and self._hook is None:
-            np.divide(span.flat, total, out=span.flat)
 
     def _launch_full(self, due: int) -> None:
         """Start those of the first `due` buckets that are full, in order: every rank starts them in the same.
@@ -244,12 +246,18 @@ class Reducer:
     def _launch(self, span: Span, async_op: bool) -> None:
         op = "AVG" if self._divisor is None and not self.weighted else "SUM"
         weight = self._weight if self.weighted else None
+        divisor = self._divisor
 
         def body(transport: Transport) -> None:
+            span.fetch()
             if weight is not None:
                 span.weight[0] = 1
                 np.multiply(span.flat, weight, out=span.flat)
             steps.reduce_bucket(transport, span.memory, span.flat, op)
+            total = divisor if weight is None else span.weight[0]
+            if total:
+                np.divide(span.flat, total, out=span.flat)
+            span.store()
 
         span.work = self._group.collective(span.call(op), body, async_op)
 
@@ -276,27 +284,25 @@ class Reducer:
             assert isinstance(span.work, Future)
             result = span.work.wait()
             result = result[0] if isinstance(result, (list, tuple)) and len(result) == 1 else result
-            array = getattr(result, "_a", None)
-            if array is None or array.size != span.values.size:
-                raise TypeError(
-                    f"the Future of a comm hook must hold one tensor of {span.values.size} elements, the bucket's new "
-                    f"values, got {'a tensor of ' + str(array.size) if array is not None else type(result).__name__}"
-                )
-            if array is not span.values:
-                np.copyto(span.values, array.reshape(-1), casting="same_kind")
+            span.settle()
+            self._take_result(span, result)
             span.has_gradient[:] = flags[start : start + len(span.members)]
             start += len(span.members)
         self.buckets[-1].news[0] = flags[-1]
+
+    def _take_result(self, span: Span, result: Any) -> None:
+        array: Any = getattr(result, "_a", None)
+        if type(array) is not span.array_type or array.size != span.values.size:
+            place = "on the CPU" if isinstance(array, np.ndarray) else "on a GPU"
+            got = type(result).__name__ if array is None else f"a tensor of {array.size} {place}"
+            raise TypeError(
+                f"the Future of a comm hook must hold one tensor of {span.values.size} elements, the bucket's new "
+                f"values, on the bucket's device, got {got}"
+            )
+        if array is not span.values:
+            backend_of(array).namespace.copyto(span.values, array.reshape(-1), casting="same_kind")
 
     def _sum_flags(self, flags: np.ndarray) -> None:
         from disttorch.distributed.collectives import ReduceOp, all_reduce
 
         all_reduce(flags.view(np.uint8), ReduceOp.MAX, self._group)
-
-
-def _check_array(name: str, parameter: Any) -> None:
-    if not isinstance(parameter, np.ndarray):
-        raise NotImplementedError(
-            f"Reducer: parameter {name} is on a GPU, which is not supported yet; keep the model on the CPU"
-        )
-    check_reducible("AVG", parameter.dtype)

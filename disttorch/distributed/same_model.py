@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from disttorch.distributed.device_memory import kinds_of_places
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.runtime import get_world_size
@@ -15,13 +16,15 @@ Entry = list[Any]
 
 
 def describe_module(module: Module, ignored: set[str]) -> list[Entry]:
-    """Return kind, name, dtype, shape and requires_grad of every parameter and buffer."""
+    """Return kind, name, dtype, shape, requires_grad and kind of device of every parameter and buffer."""
     found = []
+    arrays = []
     for kind, named in (("parameter", module.named_parameters()), ("buffer", module.named_buffers())):
         for name, tensor in named:
             if name not in ignored:
                 found.append([kind, name, tensor._a.dtype.name, list(tensor._a.shape), tensor._requires_grad])
-    return found
+                arrays.append(tensor._a)
+    return [[*entry, place] for entry, place in zip(found, kinds_of_places(arrays))]
 
 
 def check_same_model(
@@ -51,9 +54,10 @@ def check_same_model(
 def _compare(first: list[Entry], other: list[Entry], rank: int) -> None:
     for mine, theirs in zip(first, other, strict=False):
         if mine != theirs:
+            places = [f" on the {entry[-1]}" if mine[-1] != theirs[-1] else "" for entry in (mine, theirs)]
             raise DistError(
-                f"the ranks hold different models: rank 0 has {_shown(mine)} where rank {rank} has {_shown(theirs)}; "
-                "build the same model on every rank"
+                f"the ranks hold different models: rank 0 has {_shown(mine)}{places[0]} where rank {rank} has "
+                f"{_shown(theirs)}{places[1]}; build the same model on every rank"
             )
     if len(first) != len(other):
         longer, where = (first, 0) if len(first) > len(other) else (other, rank)
@@ -65,7 +69,7 @@ def _compare(first: list[Entry], other: list[Entry], rank: int) -> None:
 
 
 def _shown(entry: Entry) -> str:
-    kind, name, dtype, shape, requires_grad = entry
+    kind, name, dtype, shape, requires_grad, _ = entry
     frozen = " without gradient" if kind == "parameter" and not requires_grad else ""
     needs = " with gradient" if kind == "buffer" and requires_grad else ""
     return f"{kind} {name} {dtype}{shape}{frozen}{needs}"

@@ -103,7 +103,7 @@ def _merged(count: int, mean: Any, var: Any, group: Any) -> tuple[int, Any, Any]
     xp, channels = backend_of(mean).namespace, mean.size
     own = xp.concatenate([mean.reshape(-1), var.reshape(-1), xp.full(1, float(count))])
     table = [xp.empty_like(own) for _ in range(runtime.get_world_size(group))]
-    redistribution.all_gather(table, own, group)
+    redistribution.all_gather([wrap(row) for row in table], wrap(own), group)
     means, variances, counts = xp.split(xp.stack(table), [channels, 2 * channels], axis=1)
     total = max(int(counts.sum()), 1)
     all_mean = (counts * means).sum(0) / total

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from disttorch.distributed.device_memory import DeviceMemory
 from disttorch.distributed.headers import DTYPES
 
 
@@ -34,14 +35,17 @@ class Operand:
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype = array.dtype
         self.nbytes: int = array.nbytes
+        self._copies = None if isinstance(array, np.ndarray) else DeviceMemory(array)
 
     def __str__(self) -> str:
         return f"{self.dtype_name}{list(self.shape)}"
 
     def flat(self) -> np.ndarray:
         """Return the elements in order, 1-D: the array's own memory if that is possible, else a copy."""
-        if not isinstance(self.array, np.ndarray):
-            return np.asarray(self.array.get()).reshape(-1)
+        if self._copies is not None:
+            host = np.empty(self.shape, self.dtype)
+            self._copies.fetch(host)
+            return host.reshape(-1)
         return self.array.reshape(-1) if self.array.flags.c_contiguous else self.array.flatten()
 
     def bytes(self) -> np.ndarray:
@@ -50,8 +54,8 @@ class Operand:
 
     def put(self, flat: np.ndarray) -> None:
         """Take over what the collective has written to `flat` (of any type), which `flat()` or `bytes()` has returned."""
-        if not isinstance(self.array, np.ndarray):
-            self.array.set(flat.view(self.dtype).reshape(self.shape))
+        if self._copies is not None:
+            self._copies.store(flat.view(self.dtype).reshape(self.shape))
         elif not self.array.flags.c_contiguous:
             self.array[...] = flat.view(self.dtype).reshape(self.shape)
         counter = getattr(self.holder, "_counter", None)

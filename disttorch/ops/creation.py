@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import backend_of, namespace_for
+from disttorch.backends import backend_of, copied_to_gpu
 from disttorch.core import dtypes, layout
 from disttorch.core.device import CPU, device
 from disttorch.core.dtypes import number_as
@@ -46,7 +46,7 @@ def place(target: DeviceLike) -> device:
 def finish(array: Any, target: DeviceLike, requires_grad: bool) -> Tensor:
     """Return a leaf on `array`, moved to a device."""
     where = place(target)
-    out = wrap(array if where.type == "cpu" else namespace_for(where).asarray(array))
+    out = wrap(array if where.type == "cpu" else copied_to_gpu(array, where))
     return out.requires_grad_() if requires_grad else out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor
-from disttorch.backends import device_of, namespace_for
+from disttorch.backends import copied_to_gpu, device_of
 from disttorch.core.device import device
 from disttorch.ops.define import operator
 
@@ -14,12 +14,9 @@ __all__: list[str] = []
 
 @operator(1, name="to_device", grad_name="ToCopyBackward0")
 def _to_device(xp, x, target, source):
-    to = namespace_for(target)
-    if to is np:
+    if target.type == "cpu":
         return x.copy() if type(x) is np.ndarray else x.get()
-    host = x if type(x) is np.ndarray else x.get()
-    with to.cuda.Device(target.index or 0):
-        return to.asarray(host)
+    return copied_to_gpu(x if type(x) is np.ndarray else x.get(), target)
 
 
 @_to_device.vjp

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
-from disttorch.backends import namespace_for
+from disttorch.backends import copied_to_gpu, namespace_for
 from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.serialization.atomic import atomic_write
@@ -190,7 +190,7 @@ def _tensor(raw: np.ndarray, name: str, info: TensorInfo, where: device) -> Tens
 
 
 def _on_device(array: np.ndarray, where: device) -> Tensor:
-    return wrap(array if where.type == "cpu" else namespace_for(where).asarray(array))
+    return wrap(array if where.type == "cpu" else copied_to_gpu(array, where))
 
 
 def _place(wanted: str | device) -> device:

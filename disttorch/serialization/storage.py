@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.backends import cuda_device_count, device_of, namespace_for
+from disttorch.backends import copied_to_gpu, cuda_device_count, device_of
 from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.core.device import device as torch_device
@@ -59,7 +59,7 @@ class Storage:
         if target.type == "cpu":
             return self
         _check_cuda(target)
-        return Storage(namespace_for(target).asarray(self.array), self.may_copy)
+        return Storage(copied_to_gpu(self.array, target), self.may_copy)
 
     def as_type(self, dtype: dtypes.dtype) -> Storage:
         """Return the same memory as elements of another type."""

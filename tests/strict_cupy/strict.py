@@ -2,7 +2,7 @@
 
 Nothing converts implicitly: `numpy.asarray` of such an array raises, so does an operation of one with a NumPy array, no
 NumPy function accepts one, and reductions return 0-d arrays. Only names, and keywords, that CuPy has are there; they are
-written down in names.json by record.py.
+written down in names.json by record.py. Copies on a stream happen when somebody waits for it, as late as they could.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,13 +57,13 @@ def wrapped(value: Any) -> Any:
 class ndarray:
     """An array on the imaginary device 0."""
 
-    __slots__ = ("_v",)
+    __slots__ = ("_base", "_v")
     __array_ufunc__ = None
     __array_priority__ = 100.0
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, values: np.ndarray) -> None:
-        self._v = values
+    def __init__(self, values: np.ndarray, base: ndarray | None = None) -> None:
+        self._v, self._base = values, base
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         raise TypeError(
@@ -80,10 +81,10 @@ class ndarray:
     strides = property(lambda self: self._v.strides)
     itemsize = property(lambda self: self._v.itemsize)
     nbytes = property(lambda self: self._v.nbytes)
-    T = property(lambda self: ndarray(self._v.T))
-    real = property(lambda self: ndarray(self._v.real), lambda self, x: setattr(self._v, "real", unwrapped(x)))
-    imag = property(lambda self: ndarray(self._v.imag), lambda self, x: setattr(self._v, "imag", unwrapped(x)))
-    base = property(lambda self: None if self._v.base is None else ndarray(self._v.base))
+    T = property(lambda self: self._view(self._v.T))
+    real = property(lambda self: self._view(self._v.real), lambda self, x: setattr(self._v, "real", unwrapped(x)))
+    imag = property(lambda self: self._view(self._v.imag), lambda self, x: setattr(self._v, "imag", unwrapped(x)))
+    base = property(lambda self: self._base)
     data = property(lambda self: SimpleNamespace(ptr=self._v.ctypes.data))
     flags = property(
         lambda self: SimpleNamespace(
@@ -93,9 +94,32 @@ class ndarray:
         )
     )
 
-    def get(self) -> np.ndarray:
+    def _view(self, values: np.ndarray) -> ndarray:
+        """Return a result, which refers to the owner of the memory that it shares with this array."""
+        shares = np.may_share_memory(values, self._v)
+        return ndarray(values, (self if self._base is None else self._base) if shares else None)
+
+    def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None) -> np.ndarray:
         """Return the elements on the host."""
-        return self._v.copy()
+        host = np.empty(self.shape, self.dtype, order) if out is None else out
+        if not isinstance(host, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be obtained from cupy.ndarray")
+        if (host.dtype, host.shape) != (self.dtype, self.shape):
+            raise TypeError(f"{host.dtype}{host.shape} cannot be obtained from {self.dtype}{self.shape}")
+        if not (host.flags.c_contiguous or host.flags.f_contiguous):
+            raise RuntimeError("`out` cannot be specified when copying to non-contiguous ndarray")
+        _copy(host, self._v, stream)
+        return host
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        """Copy from the host."""
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if (arr.dtype, arr.shape) != (self.dtype, self.shape):
+            raise TypeError(f"{arr.dtype}{arr.shape} cannot be set to {self.dtype}{self.shape}")
+        if not (self._v.flags.c_contiguous or self._v.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
+        _copy(self._v, arr, stream)
 
     def __getattr__(self, name: str) -> Any:
         if name not in _MEMBERS:
@@ -108,12 +132,13 @@ class ndarray:
             for keyword in ("where", "initial"):
                 if keyword in kwargs:
                     raise TypeError(f"{name}() got an unexpected keyword argument '{keyword}'")
-            return wrapped(method(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            result = wrapped(method(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+            return self._view(result._v) if isinstance(result, ndarray) else result
 
         return call
 
     def __getitem__(self, index: Any) -> Any:
-        return ndarray(np.asarray(self._v[_as_view(unwrapped(index))]))
+        return self._view(np.asarray(self._v[_as_view(unwrapped(index))]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._v[unwrapped(index)] = unwrapped(value)
@@ -141,6 +166,92 @@ class ndarray:
 
     def __repr__(self) -> str:
         return f"strict {self._v!r}"
+
+
+def _copy(target: np.ndarray, source: np.ndarray, stream: Any) -> None:
+    """Copy now, or on a stream, which may be the current one, when that is waited for."""
+    chosen = stream or getattr(_current, "stream", None)
+    if chosen is None:
+        target[...] = source
+    else:
+        chosen.waiting.append((target, source))
+
+
+_current = threading.local()
+
+
+class Event:
+    """A point in what a stream has been given."""
+
+    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
+        self.recorded = False
+
+    def record(self, stream: Any = None) -> None:
+        self.recorded = True
+
+
+class Stream:
+    """Copies in their order. Kernels are not delayed: there are none on other streams than the default one."""
+
+    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
+        self.waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        self._outer: Any = None
+
+    def __enter__(self) -> Stream:
+        self._outer, _current.stream = getattr(_current, "stream", None), self
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _current.stream = self._outer
+
+    def wait_event(self, event: Event) -> None:
+        if not event.recorded:
+            raise RuntimeError("the event was not recorded")
+
+    def synchronize(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for target, source in waiting:
+            target[...] = source
+
+
+class Device:
+    """The only device; which one is current does not matter."""
+
+    def __init__(self, device: int | None = None) -> None:
+        self.id = device or 0
+        if self.id != 0:
+            raise runtime.CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def use(self) -> Device:
+        return self
+
+    def synchronize(self) -> None: ...
+
+
+class Runtime:
+    """`cupy.cuda.runtime`: memory of the host that is registered, by address."""
+
+    CUDARuntimeError = type("CUDARuntimeError", (RuntimeError,), {})
+
+    def __init__(self) -> None:
+        self.registered: dict[int, int] = {}
+
+    def hostRegister(self, ptr: int, size: int, flags: int) -> None:  # noqa: N802
+        if ptr in self.registered or not size:
+            raise self.CUDARuntimeError("cudaErrorHostMemoryAlreadyRegistered")
+        self.registered[ptr] = size
+
+    def hostUnregister(self, ptr: int) -> None:  # noqa: N802
+        if self.registered.pop(ptr, None) is None:
+            raise self.CUDARuntimeError("cudaErrorHostMemoryNotRegistered")
+
+
+runtime = Runtime()
 
 
 def _as_view(index: Any) -> Any:
@@ -267,7 +378,8 @@ fft = Namespace("cupy.fft", np.fft)
 stride_tricks = SimpleNamespace(as_strided=_as_strided)
 cupy = Namespace(
     "cupy", np, ndarray=ndarray, linalg=linalg, fft=fft, asarray=asarray, array=asarray,
-    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, ogrid=_Grid(), cuda=SimpleNamespace(Device=contextlib.nullcontext),
+    lib=SimpleNamespace(stride_tricks=stride_tricks), newaxis=None, ogrid=_Grid(),
+    cuda=SimpleNamespace(Device=Device, Stream=Stream, Event=Event, runtime=runtime),
 )  # fmt: skip
 cupyx = SimpleNamespace(
     scatter_add=_scatter_add,

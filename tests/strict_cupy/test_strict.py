@@ -205,3 +205,34 @@ def test_dropout_keeps_to_the_device() -> None:
     y = torch.nn.functional.dropout(x, 0.5)
     y.sum().backward()
     assert x.grad.tolist() == y.tolist()
+
+
+def test_copies_on_a_stream_wait_for_it() -> None:
+    x, host = made(1.0, 2.0), np.zeros(2)
+    with strict.cupy.cuda.Stream(non_blocking=True) as stream:
+        x.get(out=host)
+        x.set(np.array([3.0, 4.0]))
+        assert (host.tolist(), x.tolist()) == ([0.0, 0.0], [1.0, 2.0])
+        stream.synchronize()
+    assert (host.tolist(), x.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+    with pytest.raises(TypeError):
+        x.get(out=np.zeros(2, np.float32))
+    with pytest.raises(RuntimeError, match="not recorded"):
+        stream.wait_event(strict.cupy.cuda.Event())
+
+
+def test_a_view_refers_to_the_owner_of_its_memory() -> None:
+    x = strict.asarray(np.zeros((2, 3)))
+    assert x.base is None
+    assert x[0].base is x
+    assert x[0].reshape(3, 1).T.base is x
+    assert (x[0] + 1).base is None
+    assert strict.stride_tricks.as_strided(x[1], (3,), (8,)).base is None
+
+
+def test_there_is_one_device() -> None:
+    assert torch.ones(1, device="cuda:0").to("cuda").device == torch.device("cuda:0")
+    with pytest.raises(RuntimeError, match="there are 1 CUDA devices"):
+        torch.ones(1, device="cuda:1")
+    with pytest.raises(RuntimeError, match="there are 1 CUDA devices"):
+        torch.ones(1).to("cuda:1")

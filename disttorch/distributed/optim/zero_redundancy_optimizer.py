@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import written
+from disttorch.backends import backend_of
 from disttorch.core.device import device
 from disttorch.distributed import collectives, object_collectives, runtime
 from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
@@ -129,17 +128,17 @@ class ZeroRedundancyOptimizer(Optimizer, Joinable):
     # -- shares as pieces of memory ---------------------------------------------------------------
 
     def _build_buckets(self) -> None:
-        """Put the parameters of each rank's share, type by type, into one array each and let them be views of it."""
+        """Put the parameters of each rank's share, device by device and type by type, into one array each and let them be views of it."""
         self._buckets = []
         self._views: list[tuple[Tensor, Any]] = []
         for shard in self._shards:
-            by_type: dict[str, list[Tensor]] = {}
+            alike: dict[tuple[str, device], list[Tensor]] = {}
             for param in _params(shard):
-                by_type.setdefault(param._a.dtype.name, []).append(param)
-            self._buckets.append([self._bucket(params) for params in by_type.values()])
+                alike.setdefault((param._a.dtype.name, param.device), []).append(param)
+            self._buckets.append([self._bucket(params) for params in alike.values()])
 
     def _bucket(self, params: list[Tensor]) -> Tensor:
-        flat = np.concatenate([param._a.reshape(-1) for param in params])
+        flat = backend_of(params[0]._a).namespace.concatenate([param._a.reshape(-1) for param in params])
         start = 0
         for param in params:
             size = param._a.size

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from disttorch.autograd.tensor import Tensor, wrap
+from disttorch.backends import address, backend_of
 from disttorch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from disttorch.distributed.collectives import all_reduce
 from disttorch.distributed.gradient_buckets import GradBucket
@@ -65,7 +66,7 @@ class PowerSGDState:
         self.compression_stats_logging_frequency = max(1, compression_stats_logging_frequency)
         self.batch_tensors_with_same_shape = batch_tensors_with_same_shape
         self.error_dict: dict[int, Tensor] = {}
-        self.q_memory_dict: dict[int, list[np.ndarray]] = {}
+        self.q_memory_dict: dict[int, list[Any]] = {}
         self.iter = 0
         self.total_numel_before_compression = 0
         self.total_numel_after_compression = 0
@@ -87,7 +88,7 @@ class PowerSGDState:
 class _Matrix(NamedTuple):
     """A gradient as a matrix on the bucket's memory, and the rank of its approximation."""
 
-    values: np.ndarray
+    values: Any
     rank: int
 
 
@@ -111,8 +112,9 @@ def powerSGD_hook(state: PowerSGDState, bucket: GradBucket) -> Future[Tensor]:  
     for p in ps:
         _orthogonalize(p, state.orthogonalization_epsilon)
     qs = [matrix.values.T @ p for matrix, p in zip(matrices, ps, strict=True)]
-    packed = _packed(qs, buffer._a.dtype)
-    work = all_reduce(packed, ReduceOp.AVG, state.process_group, async_op=True)
+    xp = backend_of(buffer._a).namespace
+    packed = _packed(qs) if qs else xp.empty(0, buffer._a.dtype)
+    work = all_reduce(wrap(packed), ReduceOp.AVG, state.process_group, async_op=True)
     assert work is not None
     state.maybe_increase_iter(bucket)
 
@@ -120,7 +122,7 @@ def powerSGD_hook(state: PowerSGDState, bucket: GradBucket) -> Future[Tensor]:  
         done.value()
         _unpack(packed, qs)
         for matrix, p, q in zip(matrices, ps, qs, strict=True):
-            np.matmul(p, q.T, out=matrix.values)
+            xp.matmul(p, q.T, out=matrix.values)
         state.q_memory_dict[number] = qs
         if state.use_error_feedback:
             state.error_dict[number] = _lost(bucket, matrices, before)
@@ -129,7 +131,7 @@ def powerSGD_hook(state: PowerSGDState, bucket: GradBucket) -> Future[Tensor]:  
     return work.get_future().then(decompress)
 
 
-def _divide(state: PowerSGDState, bucket: GradBucket) -> tuple[list[_Matrix], list[np.ndarray]]:
+def _divide(state: PowerSGDState, bucket: GradBucket) -> tuple[list[_Matrix], list[Any]]:
     """Return the gradients that are worth compressing, as matrices, and the others."""
     matrices, whole = [], []
     for gradient in bucket.gradients():
@@ -148,56 +150,57 @@ def _divide(state: PowerSGDState, bucket: GradBucket) -> tuple[list[_Matrix], li
     return matrices, whole
 
 
-def _first_qs(state: PowerSGDState, number: int, matrices: list[_Matrix]) -> list[np.ndarray]:
+def _first_qs(state: PowerSGDState, number: int, matrices: list[_Matrix]) -> list[Any]:
     """Return orthonormal matrices to begin with, the same on every rank."""
     qs = state.q_memory_dict.get(number) if state.warm_start else None
     if qs is None:
         generator = np.random.default_rng([state.random_seed, state.iter, number])
-        qs = [
-            generator.standard_normal((matrix.values.shape[1], matrix.rank)).astype(matrix.values.dtype)
-            for matrix in matrices
-        ]
+        qs = []
+        for values, rank in matrices:
+            drawn = generator.standard_normal((values.shape[1], rank)).astype(values.dtype)
+            qs.append(backend_of(values).namespace.asarray(drawn))
     for q in qs:
         _orthogonalize(q, state.orthogonalization_epsilon)
     return qs
 
 
-def _orthogonalize(matrix: np.ndarray, epsilon: float) -> None:
+def _orthogonalize(matrix: Any, epsilon: float) -> None:
     """Make the columns orthonormal in place: by Householder's reflections, or with an epsilon by Gram and Schmidt."""
+    xp = backend_of(matrix).namespace
     if not epsilon:
         wide = matrix if matrix.dtype.itemsize > 2 else matrix.astype(np.float32)
-        matrix[...] = np.linalg.qr(wide)[0]
+        matrix[...] = xp.linalg.qr(wide)[0]
         return
     for i in range(matrix.shape[1]):
         column = matrix[:, i]
-        column /= math.sqrt(float(np.dot(column, column))) + epsilon
+        column /= math.sqrt(float(xp.dot(column, column))) + epsilon
         rest = matrix[:, i + 1 :]
-        rest -= np.outer(column, column @ rest)
+        rest -= xp.outer(column, column @ rest)
 
 
-def _average(arrays: list[np.ndarray], state: PowerSGDState) -> None:
+def _average(arrays: list[Any], state: PowerSGDState) -> None:
     if arrays:
-        packed = _packed(arrays, arrays[0].dtype)
-        all_reduce(packed, ReduceOp.AVG, state.process_group)
+        packed = _packed(arrays)
+        all_reduce(wrap(packed), ReduceOp.AVG, state.process_group)
         _unpack(packed, arrays)
 
 
-def _packed(arrays: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
-    return np.concatenate([array.reshape(-1) for array in arrays]) if arrays else np.empty(0, dtype)
+def _packed(arrays: list[Any]) -> Any:
+    return backend_of(arrays[0]).namespace.concatenate([array.reshape(-1) for array in arrays])
 
 
-def _unpack(packed: np.ndarray, arrays: list[np.ndarray]) -> None:
+def _unpack(packed: np.ndarray, arrays: list[Any]) -> None:
     start = 0
     for array in arrays:
         array[...] = packed[start : start + array.size].reshape(array.shape)
         start += array.size
 
 
-def _lost(bucket: GradBucket, matrices: list[_Matrix], before: list[np.ndarray]) -> Tensor:
+def _lost(bucket: GradBucket, matrices: list[_Matrix], before: list[Any]) -> Tensor:
     """Return, in the bucket's form, what the compression has lost of this rank's gradients."""
-    error = np.zeros_like(bucket.buffer()._a)
-    base = bucket.buffer()._a.__array_interface__["data"][0]
+    buffer = bucket.buffer()._a
+    error = backend_of(buffer).namespace.zeros_like(buffer)
     for matrix, old in zip(matrices, before, strict=True):
-        start = (matrix.values.__array_interface__["data"][0] - base) // error.itemsize
+        start = (address(matrix.values) - address(buffer)) // error.itemsize
         error[start : start + old.size] = (old - matrix.values).reshape(-1)
     return wrap(error)
