@@ -90,6 +90,7 @@ class Reduction:
         wide = accumulation_dtype(op, dtype)
         self.wide = wide if wide != dtype else None
         self._scratch: list[np.ndarray] = []
+        self._sums: np.ndarray | None = None  # scratch memory of the compiled sum
         self.compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
         self.divisor = dtype.type(count if op == "AVG" else 1)
         self._factor = dtype.type(1) if self.compilable and not count & (count - 1) else None
@@ -121,13 +122,13 @@ class Reduction:
                 _compiled().pair_in_place(outputs[0], other, self._factor)
                 return
         shape = ((self.count + 1) // 2, COMPILED_BLOCK_BYTES // self.dtype.itemsize)
-        if not self._scratch or self._scratch[0].shape != shape:
-            self._scratch = [np.empty(shape, self.dtype)]
+        if self._sums is None:
+            self._sums = np.empty(shape, self.dtype)
         addresses = [np.array([row.ctypes.data for row in group], np.int64) for group in (rows, outputs)]
-        _compiled().tree(*addresses, rows[0].size, self.divisor, self._scratch[0])
+        _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
 
     def _prepare(self, length: int) -> None:
-        if not self._scratch or self._scratch[0].ndim != 1 or self._scratch[0].size < length:
+        if not self._scratch or self._scratch[0].size < length:
             depth = max(1, (self.count - 1).bit_length())
             self._scratch = [np.empty(length, self.wide or self.dtype) for _ in range(depth + 1)]
 
