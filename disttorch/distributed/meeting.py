@@ -134,7 +134,7 @@ def _open_meeting(token: bytes, world_size: int, timeout: float) -> tuple[socket
             env={name: value for name, value in os.environ.items() if name != agent_link.FD_VARIABLE},
         )
     threading.Thread(target=process.wait, name="disttorch-host", daemon=True).start()
-    near.send(wire.encode("meet", token=token, world_size=world_size, timeout=timeout))
+    _send(near, "meet", token=token, world_size=world_size, timeout=timeout)
     reply = _receive(near, timeout + _START_SECONDS)
     if reply["error"]:
         raise DistNetworkError(reply["error"])
@@ -182,20 +182,31 @@ def _connect(address: str) -> socket.socket:
 
 def _join_at(line: socket.socket, token: bytes, rank: int, world_size: int, timeout: float) -> None:
     """Say who this is and wait until all ranks are there; the host's welcome stays unread."""
-    line.send(wire.encode("join", token=token, rank=rank, world_size=world_size))
+    _send(line, "join", token=token, rank=rank, world_size=world_size)
     reply = _receive(line, timeout + _MARGIN_SECONDS, socket.MSG_PEEK)
     if reply["type"] == "refused":
         line.close()
         raise {"late": StoreTimeout, "full": _ElsewhereError}.get(reply["why"], DistError)(reply["reason"])
 
 
+def _send(line: socket.socket, kind: str, **fields: Any) -> None:
+    try:
+        line.send(wire.encode(kind, **fields))
+    except OSError:
+        line.close()
+        raise _ElsewhereError("the process that connects the ranks has ended") from None
+
+
 def _receive(line: socket.socket, limit: float, flags: int = 0) -> dict[str, Any]:
     poller = select.poll()
     poller.register(line, select.POLLIN)
-    data = line.recv(wire.MAX_MESSAGE + 1, flags) if poller.poll(max(0.0, limit) * 1000) else b""
+    data = b""
+    if poller.poll(max(0.0, limit) * 1000):
+        with contextlib.suppress(OSError):  # it ends while this rank is still at the door
+            data = line.recv(wire.MAX_MESSAGE + 1, flags)
     if not data:
         line.close()
-        raise DistNetworkError("the process that connects the ranks has ended or does not answer")
+        raise _ElsewhereError("the process that connects the ranks has ended or does not answer")
     return wire.decode(data)
 
 
