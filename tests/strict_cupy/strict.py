@@ -96,7 +96,7 @@ class ndarray:
 
     def _view(self, values: np.ndarray) -> ndarray:
         """Return a result, which refers to the owner of the memory that it shares with this array."""
-        shares = np.may_share_memory(values, self._v)
+        shares = values is not self._v and np.may_share_memory(values, self._v)
         return ndarray(values, (self if self._base is None else self._base) if shares else None)
 
     def get(self, stream: Any = None, order: str = "C", out: np.ndarray | None = None) -> np.ndarray:
@@ -321,7 +321,10 @@ class Namespace:
                 if unknown or (len(args) > len(parameters) and not many):
                     raise TypeError(f"{self._module}.{name} takes ({', '.join(parameters)}), got {sorted(unknown)}")
             try:
-                return wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+                result = wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
+                if isinstance(result, ndarray) and args and isinstance(args[0], ndarray):
+                    return args[0]._view(result._v)
+                return result
             except np.linalg.LinAlgError as error:
                 if checked and not _linalg_raises:
                     raise RuntimeError(f"{self._module}.{name} returns undefined numbers here: {error}") from None
@@ -341,7 +344,8 @@ def _ufunc_method(method: Any) -> Callable[..., Any]:
 def asarray(a: Any, dtype: Any = None, order: Any = None) -> ndarray:
     """Copy from the host, or return the array itself: the one door for NumPy arrays."""
     if isinstance(a, ndarray):
-        return ndarray(np.asarray(a._v, dtype, order=order))
+        made = np.asarray(a._v, dtype, order=order)
+        return a if made is a._v else ndarray(made)
     return ndarray(np.array(a, dtype, order=order or "K"))
 
 

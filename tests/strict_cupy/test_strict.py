@@ -226,6 +226,7 @@ def test_a_view_refers_to_the_owner_of_its_memory() -> None:
     assert x.base is None
     assert x[0].base is x
     assert x[0].reshape(3, 1).T.base is x
+    assert strict.cupy.broadcast_to(x, (4, 2, 3)).base is x
     assert (x[0] + 1).base is None
     assert strict.stride_tricks.as_strided(x[1], (3,), (8,)).base is None
 
