@@ -1,5 +1,18 @@
 """Data-parallel training: process groups, collectives, the gradient reducer. See docs/distributed.md."""
 
+from disttorch.distributed.backend import (
+    Backend,
+    DebugLevel,
+    default_pg_timeout,
+    get_backend_config,
+    get_debug_level,
+    get_default_backend_for_device,
+    get_node_local_rank,
+    is_backend_available,
+    is_ucc_available,
+    is_xccl_available,
+    supports_complex,
+)
 from disttorch.distributed.collectives import (
     all_reduce,
     barrier,
@@ -82,9 +95,11 @@ from disttorch.distributed.store_file import FileStore
 from disttorch.distributed.work import Work
 
 __all__ = [
+    "Backend",
     "BuiltinCommHookType",
     "CollectiveMismatch",
     "CollectiveTimeout",
+    "DebugLevel",
     "DistError",
     "DistNetworkError",
     "DistStoreError",
@@ -114,14 +129,19 @@ __all__ = [
     "batch_isend_irecv",
     "broadcast",
     "broadcast_object_list",
+    "default_pg_timeout",
     "default_store",
     "destroy_process_group",
     "flight_records",
     "gather",
     "gather_object",
     "get_backend",
+    "get_backend_config",
+    "get_debug_level",
+    "get_default_backend_for_device",
     "get_global_rank",
     "get_group_rank",
+    "get_node_local_rank",
     "get_pg_count",
     "get_process_group_ranks",
     "get_rank",
@@ -130,12 +150,15 @@ __all__ = [
     "init_process_group",
     "irecv",
     "is_available",
+    "is_backend_available",
     "is_gloo_available",
     "is_initialized",
     "is_launched",
     "is_mpi_available",
     "is_nccl_available",
     "is_torchelastic_launched",
+    "is_ucc_available",
+    "is_xccl_available",
     "isend",
     "monitored_barrier",
     "new_group",
@@ -153,4 +176,5 @@ __all__ = [
     "scatter_object_list",
     "send",
     "send_object_list",
+    "supports_complex",
 ]

@@ -24,7 +24,7 @@ from disttorch.utils.data import sharding
 DEFAULT_TIMEOUT = 600.0
 NON_MEMBER = -100
 
-_BACKENDS = {"zmq": "zmq", "gloo": "gloo", "cpu:gloo": "gloo", "cpu:zmq": "zmq", "cpu:gloo,cuda:nccl": "gloo"}
+BACKENDS = {"zmq": "zmq", "gloo": "gloo", "cpu:gloo": "gloo", "cpu:zmq": "zmq", "cpu:gloo,cuda:nccl": "gloo"}
 
 
 @dataclass
@@ -196,9 +196,9 @@ def get_backend(group: Any = None) -> str:
 def check_backend(backend: str | None) -> str:
     """Return the name of a backend, "zmq" for None; ValueError for one that there is not."""
     name = "zmq" if backend is None else str(backend).lower()
-    if name not in _BACKENDS:
+    if name not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not supported yet; use 'zmq' (or 'gloo', which means the same)")
-    return _BACKENDS[name]
+    return BACKENDS[name]
 
 
 def _check_launched(link: AgentLink, rank: int, world_size: int) -> None:
