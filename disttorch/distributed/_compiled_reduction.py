@@ -36,15 +36,6 @@ def pair_in_place(first: np.ndarray, second: np.ndarray, factor: np.floating) ->
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def pair_with_copy(mine: np.ndarray, other: np.ndarray, copy: np.ndarray, factor: np.floating) -> None:
-    """Put `(mine + other) * factor` into `mine` and `copy`."""
-    for i in range(mine.size):
-        total = (mine[i] + other[i]) * factor
-        mine[i] = total
-        copy[i] = total
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def tree(rows: np.ndarray, outputs: np.ndarray, count: int, divisor: np.floating, scratch: np.ndarray) -> None:
     """Sum `count` elements of at least two rows, divide by `divisor`, write the result to every output.
 

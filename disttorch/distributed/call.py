@@ -21,7 +21,7 @@ def call_site() -> tuple[str, int]:
     return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("<unknown>", 0)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _fingerprint(*what: object) -> int:
     return int.from_bytes(blake2b(repr(what).encode(), digest_size=8).digest(), "little")
 

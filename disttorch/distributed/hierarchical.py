@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from disttorch.distributed import shared_memory
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.call import Call
 from disttorch.distributed.members import Members
 from disttorch.distributed.messages import MessageTransport
 from disttorch.distributed.peer_addresses import PeerAddresses
 from disttorch.distributed.reduction import Reduction, accumulation_dtype, combine_subtrees, subtrees
-from disttorch.distributed.shared_memory import STAGING_BYTES, SharedMemoryTransport
-from disttorch.distributed.transport import Bucket, Transport, slice_bounds
+from disttorch.distributed.shared_memory import SharedMemoryTransport
+from disttorch.distributed.transport import CACHE_LINE, Bucket, Transport, slice_bounds
 
 # From here on the bytes that the hierarchy saves are worth its additional steps.
 HIERARCHICAL_BYTES = 128 * 1024
@@ -40,9 +41,12 @@ class HierarchicalTransport(Transport):
         self._parts: list[Transport] = [self._local, self._remote]
         for part in self._parts:
             part.owner = self
-        self.chunk = min(part.chunk for part in self._parts)
-        self.cell = min(part.cell for part in self._parts)
         by_host = [[r for r in range(self.size) if members.hosts[r] == host] for host in dict.fromkeys(members.hosts)]
+        # The ranks cut data into the same chunks, wherever they are: as the host with the most ranks has to.
+        self.chunk = min(shared_memory.STAGING_BYTES, self._remote.chunk)
+        self.cell = min(
+            shared_memory.STAGING_BYTES // max(map(len, by_host)) // CACHE_LINE * CACHE_LINE, self._remote.cell
+        )
         self._leaders = [ranks[0] for ranks in by_host]
         self._leader = self.here[0]
         self._subtrees = [subtrees(0, self.size, set(ranks)) for ranks in by_host]
@@ -82,7 +86,7 @@ class HierarchicalTransport(Transport):
         self.share(_NOTHING, [0] * self.size)  # here the ranks compare what they are about to do
         wide = accumulation_dtype(op, flat.dtype)
         most = max(len(trees) for trees in self._subtrees)
-        limit = min(STAGING_BYTES, MessageTransport.cell * len(self._leaders)) // (most * wide.itemsize)
+        limit = min(shared_memory.STAGING_BYTES, MessageTransport.cell * len(self._leaders)) // (most * wide.itemsize)
         step = limit // 64 * 64
         for start in range(0, flat.size, step):
             self._reduce_part(flat[start : start + step], op, wide)

@@ -18,6 +18,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -33,7 +34,12 @@ _MARGIN_SECONDS = 5.0
 # How long the host may take to start, on a busy machine.
 _START_SECONDS = 30.0
 _CREDENTIALS = struct.Struct("iII")
+_PLACE = "disttorch/meeting"
 _hooked_in = -1
+
+
+class _ElsewhereError(DistNetworkError):
+    """The meeting is not where the store says, or it is another one."""
 
 
 class MeetingLink(AgentLink):
@@ -79,17 +85,13 @@ def join(store: Store, rank: int, world_size: int, timeout: float) -> MeetingLin
 
     timeout: seconds. StoreTimeout if not all have come by then; the message names those that are missing.
     """
-    turn = f"disttorch/meeting/{store.add(f'disttorch/joined/{rank}', 1)}"
     if rank == 0:
         token = secrets.token_bytes(TOKEN_BYTES)
         line, address = _open_meeting(token, world_size, timeout)
-        store.set(turn, f"{address} {token.hex()}")
+        store.set(_PLACE, f"{address} {token.hex()}")
+        _join_at(line, token, rank, world_size, timeout)
     else:
-        address, _, text = _find(store, turn, timeout).partition(" ")
-        token = bytes.fromhex(text)
-        line = _connect(address)
-    line.send(wire.encode("join", token=token, rank=rank, world_size=world_size))
-    _await_welcome(line, timeout + _MARGIN_SECONDS)
+        line = _enter(store, rank, world_size, timeout)
     link = MeetingLink(line)
     agent_link.attach(link)
     _report_ends()
@@ -139,15 +141,30 @@ def _open_meeting(token: bytes, world_size: int, timeout: float) -> tuple[socket
     return near, reply["address"]
 
 
-def _find(store: Store, turn: str, timeout: float) -> str:
-    usual = store.timeout
-    store.set_timeout(timeout)
+def _enter(store: Store, rank: int, world_size: int, timeout: float) -> socket.socket:
+    """Find the host and join, as another rank than the first.
+
+    The store may still tell of an earlier meeting of these ranks, one that is over or complete: wait for the next.
+    """
+    deadline = time.monotonic() + timeout
+    _wait_for_place(store, timeout)
+    while True:
+        address, _, token = store.get(_PLACE).decode().partition(" ")
+        try:
+            line = _connect(address)
+            _join_at(line, bytes.fromhex(token), rank, world_size, timeout)
+            return line
+        except _ElsewhereError as reason:
+            if time.monotonic() > deadline:
+                raise DistNetworkError(f"rank {rank} has met nobody within {timeout:g} s: {reason}") from None
+        time.sleep(0.05)
+
+
+def _wait_for_place(store: Store, timeout: float) -> None:
     try:
-        return store.get(turn).decode()
+        store.wait([_PLACE], timeout)
     except StoreTimeout:
         raise StoreTimeout(f"rank 0 has not called init_process_group within {timeout:g} s") from None
-    finally:
-        store.set_timeout(usual)
 
 
 def _connect(address: str) -> socket.socket:
@@ -156,22 +173,20 @@ def _connect(address: str) -> socket.socket:
         line.connect(b"\0" + address.encode())
     except OSError as error:
         line.close()
-        raise DistNetworkError(
-            f"the process that connects the ranks cannot be reached ({error.strerror}): all ranks must be on one host, "
-            "and a store that they have met in before cannot be used after rank 0 has ended"
-        ) from None
+        raise _ElsewhereError(f"the process that connects the ranks cannot be reached ({error.strerror})") from None
     if peer(line)[1] != os.geteuid():
         line.close()
         raise DistNetworkError("the process that is to connect the ranks belongs to another user")
     return line
 
 
-def _await_welcome(line: socket.socket, limit: float) -> None:
-    """Wait for the host's answer and leave it unread if it is a welcome."""
-    reply = _receive(line, limit, socket.MSG_PEEK)
+def _join_at(line: socket.socket, token: bytes, rank: int, world_size: int, timeout: float) -> None:
+    """Say who this is and wait until all ranks are there; the host's welcome stays unread."""
+    line.send(wire.encode("join", token=token, rank=rank, world_size=world_size))
+    reply = _receive(line, timeout + _MARGIN_SECONDS, socket.MSG_PEEK)
     if reply["type"] == "refused":
         line.close()
-        raise StoreTimeout(reply["reason"]) if "within" in reply["reason"] else DistError(reply["reason"])
+        raise {"late": StoreTimeout, "full": _ElsewhereError}.get(reply["why"], DistError)(reply["reason"])
 
 
 def _receive(line: socket.socket, limit: float, flags: int = 0) -> dict[str, Any]:

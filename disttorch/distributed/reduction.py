@@ -20,7 +20,7 @@ import numpy as np
 BLOCK_BYTES = 128 * 1024
 # From here on, a compiled sum is worth its fixed cost.
 COMPILED_BYTES = 64 * 1024
-_COMPILED_BLOCK_BYTES = 4096
+COMPILED_BLOCK_BYTES = 4096
 
 _COMBINE: dict[str, Callable[..., np.ndarray]] = {
     "SUM": np.add,
@@ -90,16 +90,17 @@ class Reduction:
         wide = accumulation_dtype(op, dtype)
         self.wide = wide if wide != dtype else None
         self._scratch: list[np.ndarray] = []
-        self._compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
-        self._divisor = dtype.type(count if op == "AVG" else 1)
-        self._factor = dtype.type(1) if self._compilable and not count & (count - 1) else None
+        self._sums: np.ndarray | None = None  # scratch memory of the compiled sum
+        self.compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
+        self.divisor = dtype.type(count if op == "AVG" else 1)
+        self._factor = dtype.type(1) if self.compilable and not count & (count - 1) else None
         if self._factor is not None:
-            self._factor /= self._divisor  # exact: the divisor is a power of two
+            self._factor /= self.divisor  # exact: the divisor is a power of two
 
     def into(self, outputs: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
         """Write the reduction of `rows` (1-D, contiguous) to every one of `outputs`, which may be the rows."""
         length = rows[0].size
-        if self._compilable and rows[0].nbytes >= COMPILED_BYTES:
+        if self.compilable and rows[0].nbytes >= COMPILED_BYTES:
             self._run_compiled(outputs, rows)
             return
         self._prepare(min(length, self.block))
@@ -110,7 +111,7 @@ class Reduction:
 
     def warm_up(self) -> None:
         """Load the compiled code now rather than in the first step."""
-        if self._compilable:
+        if self.compilable:
             rows = [np.zeros(COMPILED_BYTES // self.dtype.itemsize, self.dtype) for _ in range(self.count)]
             self.into(rows, rows)
 
@@ -119,17 +120,15 @@ class Reduction:
             other = rows[1] if outputs[0] is rows[0] else rows[0]
             if outputs[1] is other:
                 _compiled().pair_in_place(outputs[0], other, self._factor)
-            else:
-                _compiled().pair_with_copy(outputs[0], other, outputs[1], self._factor)
-            return
-        shape = ((self.count + 1) // 2, _COMPILED_BLOCK_BYTES // self.dtype.itemsize)
-        if not self._scratch or self._scratch[0].shape != shape:
-            self._scratch = [np.empty(shape, self.dtype)]
+                return
+        shape = ((self.count + 1) // 2, COMPILED_BLOCK_BYTES // self.dtype.itemsize)
+        if self._sums is None:
+            self._sums = np.empty(shape, self.dtype)
         addresses = [np.array([row.ctypes.data for row in group], np.int64) for group in (rows, outputs)]
-        _compiled().tree(*addresses, rows[0].size, self._divisor, self._scratch[0])
+        _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
 
     def _prepare(self, length: int) -> None:
-        if not self._scratch or self._scratch[0].ndim != 1 or self._scratch[0].size < length:
+        if not self._scratch or self._scratch[0].size < length:
             depth = max(1, (self.count - 1).bit_length())
             self._scratch = [np.empty(length, self.wide or self.dtype) for _ in range(depth + 1)]
 

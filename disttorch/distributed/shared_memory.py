@@ -10,27 +10,20 @@ them.
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from disttorch.distributed import futex
 from disttorch.distributed.agent_link import AgentLink
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.headers import HEADER
 from disttorch.distributed.members import Members
-from disttorch.distributed.reduction import Reduction
+from disttorch.distributed.phases import Phases
+from disttorch.distributed.pipeline import Pipeline
 from disttorch.distributed.segment import PAGE, Segment, round_up
 from disttorch.distributed.transport import CACHE_LINE, Bucket, Transport, slice_bounds
 
 STAGING_BYTES = 1024 * 1024
-# Spinning costs a core but spares the kernel's wake-up; only a thread that would do nothing else
-# spins. Where ranks share cores it gives its core to another one that is ready, again and again.
-SPIN_SECONDS = 50e-6
-YIELD_SECONDS = 1e-3
 # From here on, summing only the own slice saves more than the second step costs.
 SLICED_BYTES = 512 * 1024
 SLICED_BYTES_OF_MANY = 64 * 1024
@@ -38,8 +31,6 @@ MANY_RANKS = 4
 
 _HEADERS = 64  # offset in a rank's page of two headers
 _TEXT = 256  # offset of a length-prefixed text
-_WORD_MASK = 0xFFFFFFFF
-_HALF = 0x80000000
 
 
 class SharedMemoryTransport(Transport):
@@ -65,17 +56,16 @@ class SharedMemoryTransport(Transport):
         self._segment.reserve(count * PAGE + own * 2 * staging, 2 * staging)
         self._segment.seal()
         memory = self._segment.bytes
-        pages = [memory[i * PAGE : (i + 1) * PAGE].data for i in range(count)]
+        pages = [memory[i * PAGE : (i + 1) * PAGE] for i in range(count)]
         rows = memory[count * PAGE :].reshape(count, 2, staging)
         self._position = {r: i for i, r in enumerate(self.here)}
-        self._pages = dict(zip(self.here, pages))
-        self._words = {r: page[:4].cast("I") for r, page in self._pages.items()}
-        self._addresses = {r: self._segment.address + i * PAGE for i, r in enumerate(self.here)}
+        self._pages = {r: page.data for r, page in zip(self.here, pages)}
         self._staging = [{r: rows[i, parity] for i, r in enumerate(self.here)} for parity in (0, 1)]
-        self._phase = 0
+        shares_cores: bool = link.welcome["oversubscribed"]
+        self._phases = Phases(pages, own, shares_cores, self._wait_for, self.count_waiting)
+        if here is None:
+            self._pipeline = Pipeline(rows.reshape(count, -1), own, self._phases, self.advance)
         self._header = b""
-        self._spin = 0.0
-        self._yields: bool = link.welcome["oversubscribed"]
         self._nothing = np.empty(0, np.uint8)
 
     def publish(self, header: bytes, patient: bool) -> None:
@@ -83,7 +73,7 @@ class SharedMemoryTransport(Transport):
         at = self._header_offset()
         self._pages[self.rank][at : at + HEADER.size] = header
         self._header = header
-        self._spin = 0.0 if patient else YIELD_SECONDS if self._yields else SPIN_SECONDS
+        self._phases.patient = patient
 
     def share(self, part: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         """Copy `part` to the own staging buffer and return views of all buffers."""
@@ -103,30 +93,15 @@ class SharedMemoryTransport(Transport):
         return self._collect(parts[self.rank], self._position[self.rank] * self.cell, sizes)
 
     def all_reduce(self, flat: np.ndarray, op: str) -> bool:
-        """Reduce a tensor that is worth it slice by slice: each rank sums its own slice, in place, and publishes it."""
+        """Reduce a tensor slice by slice, if that is worth it: each rank sums its own slice for all."""
         if flat.nbytes < (SLICED_BYTES if self.size < MANY_RANKS else SLICED_BYTES_OF_MANY):
             return False
-        reduction = self.reduction(op, flat.dtype)
-        step = self.cell * self.size // flat.itemsize
-        for start in range(0, flat.size, step):
-            self._reduce_sliced(flat[start : start + step], reduction)
+        self._pipeline.all_reduce(flat, self.reduction(op, flat.dtype))
         return True
-
-    def _reduce_sliced(self, part: np.ndarray, reduction: Reduction) -> None:
-        bounds = slice_bounds(part.size, part.itemsize, self.size)
-        slices = [part[start:stop] for start, stop in pairwise(bounds)]
-        own = slices[self.rank]
-        rows = self.exchange([piece.view(np.uint8) for piece in slices], [own.nbytes] * self.size)
-        parts = [own if r == self.rank else row.view(part.dtype) for r, row in enumerate(rows)]
-        reduction.into([own, self._outbox()[: own.nbytes].view(part.dtype)], parts)
-        self.advance()
-        for peer in self.peers:
-            result = self._staging[self._phase & 1][peer][: slices[peer].nbytes]
-            np.copyto(slices[peer], result.view(part.dtype))
 
     def pending(self, peer: int) -> bool:
         """Say whether `peer` has begun the next collective."""
-        return not (self._words[peer][0] - self._phase - 1) & _HALF
+        return self._phases.is_ahead(self._position[peer])
 
     def allocate(self, name: str, nbytes: int) -> Bucket:
         """Return one row per rank of a new segment."""
@@ -155,11 +130,11 @@ class SharedMemoryTransport(Transport):
         self._staging.clear()
 
     def _outbox(self) -> np.ndarray:
-        return self._staging[(self._phase + 1) & 1][self.rank]
+        return self._staging[(self._phases.phase + 1) & 1][self.rank]
 
     def _collect(self, own: np.ndarray, at: int, sizes: Sequence[int]) -> list[np.ndarray]:
         rows = [self._nothing] * self.size
-        for r, buffer in self._staging[self._phase & 1].items():
+        for r, buffer in self._staging[self._phases.phase & 1].items():
             rows[r] = buffer[at : at + sizes[r]]
         rows[self.rank] = own
         return rows
@@ -169,36 +144,12 @@ class SharedMemoryTransport(Transport):
 
     def advance(self) -> None:
         """Take the next phase together with all ranks; the first one of a collective compares the headers."""
-        self._phase = phase = (self._phase + 1) & _WORD_MASK
-        futex.fence()
-        self._words[self.rank][0] = phase
-        futex.wake(self._addresses[self.rank])
-        for peer in self.peers:
-            if (self._words[peer][0] - phase) & _HALF:
-                self._wait_for(peer, phase)
-        futex.fence()
+        self._phases.advance()
         if self._header:
             self._compare_headers()
 
-    def _wait_for(self, peer: int, phase: int) -> None:
-        word, address = self._words[peer], self._addresses[peer]
-        start = time.perf_counter()
-        if self._spin:
-            until = start + self._spin
-            while (now := time.perf_counter()) < until:
-                if not (word[0] - phase) & _HALF:
-                    self.count_waiting(now - start)
-                    return
-                if self._yields:
-                    os.sched_yield()
-        while (seen := word[0]) - phase & _HALF:
-            futex.wait(address, seen)
-            now = time.perf_counter()
-            if word[0] == seen:
-                self.check_wait([r for r in self.peers if (self._words[r][0] - phase) & _HALF], now - start)
-            else:
-                self.count_waiting(now - start)
-            start = now
+    def _wait_for(self, positions: list[int], seconds: float) -> None:
+        self.check_wait([self.here[i] for i in positions], seconds)
 
     def _compare_headers(self) -> None:
         at = self._header_offset()

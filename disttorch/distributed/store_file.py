@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
 import struct
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,6 +25,8 @@ _HEAD = struct.Struct("<II")
 _POLL_SECONDS = (0.001, 0.05)
 _FIELDS = ("value", "expected", "amount")
 _INTERNAL = "\0users"
+
+_stores: weakref.WeakSet[FileStore] = weakref.WeakSet()
 
 
 class FileStore(Store):
@@ -46,6 +50,7 @@ class FileStore(Store):
         self._pid = os.getpid()
         self._open = True
         self._count_user(opened=1)
+        _stores.add(self)
 
     @property
     def path(self) -> str:
@@ -193,6 +198,13 @@ class FileStore(Store):
             self._table, self._position = StoreTable(), 0
             raise DistStoreError(f"{self._path} cannot take {len(data)} bytes more: is the disk full?")
         self._position += len(data)
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is open while that still works: the last user removes the file."""
+    for store in list(_stores):
+        store.close()
 
 
 def _request(op: str, key: str, value: bytes, expected: bytes = b"", amount: int = 0) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing.util
 import os
 import threading
 import time
@@ -25,6 +26,7 @@ class StoreHost:
         self.port = self._server.port
         self._pid = os.getpid()
         self.users = 1
+        self._ended = False
         self._stop, self._stopper = os.pipe()
         try:
             store_key.publish(self.port, self._server.key)
@@ -48,6 +50,9 @@ class StoreHost:
 
     def end(self) -> None:
         """End the server and remove its key."""
+        if self._ended:
+            return
+        self._ended = True
         store_key.withdraw(self.port, self._server.key)
         with contextlib.suppress(OSError):
             os.write(self._stopper, b"\0")
@@ -82,6 +87,8 @@ def serve(port: int, shared: bool, listener: int | None = None) -> StoreHost:
             return found
         host = StoreHost(port, listener)
         _hosts[os.getpid(), host.port] = host
+        # A process of multiprocessing calls these at its end, and may leave out what atexit knows.
+        multiprocessing.util.Finalize(None, _end_all, exitpriority=0)
         return host
 
 

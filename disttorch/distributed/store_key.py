@@ -7,8 +7,10 @@ this user with mode 0700, or nothing works. A file is called `store-PORT`, holds
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -16,6 +18,7 @@ from pathlib import Path
 from disttorch.distributed.errors import DistError
 
 _KEY_BYTES = 40
+_PROBE_SECONDS = 0.2
 
 
 def run_directory() -> Path:
@@ -36,6 +39,7 @@ def run_directory() -> Path:
 
 def publish(port: int, key: bytes) -> None:
     """Let this user's processes find the key of the store at `port`."""
+    _remove_old()
     path = run_directory() / f"store-{port}"
     draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -58,6 +62,21 @@ def withdraw(port: int, key: bytes) -> None:
     with contextlib.suppress(OSError, DistError):
         if find(port) == key:
             (run_directory() / f"store-{port}").unlink()
+
+
+def _remove_old() -> None:
+    """Remove the keys of stores that were killed: nothing listens at their ports."""
+    for path in run_directory().glob("store-*"):
+        port = path.name.partition("-")[2]
+        key = find(int(port)) if port.isdecimal() else None
+        if key is not None and not _listens(int(port)):
+            withdraw(int(port), key)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        return probe.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED
 
 
 def _is_private(path: Path) -> bool:

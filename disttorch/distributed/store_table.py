@@ -14,6 +14,7 @@ MAX_KEYS = 128 * 1024
 MAX_BYTES = 512 * 1024 * 1024
 # A value travels in one message, of which this much is kept for everything else in it.
 MESSAGE_OVERHEAD = 64 * 1024
+_LONGEST_KEY = MESSAGE_OVERHEAD // 8
 MAX_WAITING = 4096
 # What a key costs besides its text and its value.
 _BYTES_PER_KEY = 256
@@ -150,8 +151,8 @@ class StoreTable:
         from disttorch.distributed.wire import MAX_STORE_MESSAGE
 
         limit = MAX_STORE_MESSAGE - MESSAGE_OVERHEAD
-        if length > limit or len(key) > MESSAGE_OVERHEAD // 8:
-            return _reply(error=f"a value may hold {limit} bytes and a key {MESSAGE_OVERHEAD // 8} characters")
+        if length > limit or len(key) > _LONGEST_KEY:
+            return _reply(error=f"a value may hold {limit} bytes and a key {_LONGEST_KEY} characters")
         if new and len(self.values) + len(self.queues) >= self._max_keys:
             return _reply(error=_FULL.format(self._max_keys, "keys"))
         more = length - replaced + (4 * len(key) + _BYTES_PER_KEY if new else 0)
@@ -179,6 +180,8 @@ class StoreServer:
 
         from disttorch.distributed.wire import MAX_STORE_MESSAGE
 
+        self.refused = 0
+        self._monitor: Any = None
         self.key, secret = zmq.curve_keypair()
         self.context = zmq.Context()
         self.socket = self.context.socket(zmq.ROUTER)
@@ -224,6 +227,31 @@ class StoreServer:
             if len(frames) == 2:
                 self._receive(*frames)
         self.expire()
+
+    def watch_refused(self) -> Any:
+        """Begin to count in `refused` who comes without the key; return a socket.
+
+        Whenever that can be read `count_refused` must be called: ZeroMQ stops serving when nobody reads it.
+        """
+        import zmq
+
+        kinds = (
+            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+        )
+        self._monitor = self.socket.get_monitor_socket(sum(kinds))
+        return self._monitor
+
+    def count_refused(self) -> None:
+        """Count those who have been refused since the last call."""
+        import zmq
+
+        for _ in range(_REQUESTS_PER_TURN):
+            if not self._monitor.poll(0, zmq.POLLIN):
+                return
+            self._monitor.recv_multipart(zmq.NOBLOCK)
+            self.refused += 1
 
     def expire(self) -> None:
         """Answer those who wait for keys that came or whose time is over."""
@@ -271,6 +299,8 @@ class StoreServer:
     def _let_wait(self, client: bytes, request: dict[str, Any]) -> dict[str, Any] | None:
         """Keep a request that waits for keys; return a refusal if too much waits already."""
         keys = len(request["keys"])
+        if any(len(key) > _LONGEST_KEY for key in request["keys"]):  # nobody can set it
+            return _reply(error=f"a key may hold {_LONGEST_KEY} characters")
         if len(self._waiting) >= MAX_WAITING or self._waited_keys + keys > MAX_KEYS:
             return _reply(error=f"too many wait already: {len(self._waiting)} requests for {self._waited_keys} keys")
         kept = {name: request[name] for name in ("id", "op", "keys")}  # not the rest, which may be long
@@ -285,5 +315,8 @@ class StoreServer:
 
     def close(self) -> None:
         """Close the socket; its port is free again."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
         self.socket.close(linger=0)
         self.context.term()

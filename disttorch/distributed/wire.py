@@ -58,7 +58,7 @@ SCHEMAS: dict[str, dict[str, tuple[type, ...]]] = {
     "meeting": {"address": _STR, "error": _STR},
     # rank -> host of a meeting, and back
     "join": {"token": _BYTES, "rank": _INT, "world_size": _INT},
-    "refused": {"reason": _STR},
+    "refused": {"why": _STR, "reason": _STR},
     "leave": {},
     # worker -> worker
     "explain": {"rank": _INT, "sequence": _INT, "text": _STR},

@@ -7,6 +7,7 @@ output, a request to the store, a browser's, a signal.
 from __future__ import annotations
 
 import contextlib
+import resource
 import signal
 import subprocess
 import time
@@ -28,6 +29,7 @@ __all__ = ["Agent", "Options"]
 _TERMINAL = 2
 _TICK_SECONDS = 1.0
 _LAST_LINES_SECONDS = 1.0
+_MOST_DESCRIPTORS = 1 << 20
 
 
 class Agent:
@@ -63,6 +65,7 @@ class Agent:
     def _prepare(self, stack: contextlib.ExitStack) -> Run:
         """Make everything that lasts longer than an attempt, and have `stack` take it apart again."""
         options = self.options
+        _allow_descriptors()
         trace = TraceFile(options.trace) if options.trace is not None else None
         if options.logs.writes_files:
             self.folder = options.logs.create_folder(options.label)
@@ -150,3 +153,11 @@ class Agent:
         elif self._attempt is not None:
             self._stopped = True
             self._attempt.interrupt(number)
+
+
+def _allow_descriptors() -> None:
+    """Let this process open as many files as it may: who connects to the store without its key takes some, for a while."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

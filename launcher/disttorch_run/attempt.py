@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,10 @@ from disttorch_run.trace import TraceFile
 UNWIND_SECONDS = 1.0
 # At a signal the flight recorders are shown if a rank has been in its collective for so long.
 STUCK_SECONDS = 5.0
+# How long a worker may take to end after its socket is closed.
+_EXIT_SECONDS = 0.5
+_CHECK_SECONDS = 1.0
+_MESSAGES_AT_ONCE, _MESSAGES_AT_THE_END = 64, 10_000
 _LOOPBACK = "127.0.0.1"
 
 
@@ -81,6 +86,8 @@ class Attempt:
         self._outputs = Outputs(run.options.logs, folder, run.terminals)
         self._flight = FlightReport(folder)
         self._kills: dict[int, Timer] = {}
+        self._stopped_since: dict[int, float] = {}
+        self._watching = Timer(lambda: None)
         self._warned: set[tuple[int, ...]] = set()
         self._out_of_memory = out_of_memory_kills()
         self._stack = contextlib.ExitStack()
@@ -100,6 +107,10 @@ class Attempt:
             self._stack.callback(self._store.close)
             self._loop.watch(self._store.socket, self._store.serve)
             self._stack.callback(self._loop.forget, self._store.socket)
+            monitor = self._store.watch_refused()
+            self._loop.watch(monitor, self._store.count_refused)
+            self._stack.callback(self._loop.forget, monitor)
+            self._stack.callback(self._tell_refused)
             self._segments = SegmentServer()
             self._stack.callback(self._segments.close)
             self._stack.callback(self._outputs.close)
@@ -108,6 +119,7 @@ class Attempt:
             self._board.begin(self.workers)
             for rank in range(len(self.options.placements)):
                 self._start(rank)
+            self._check_stopped()
             self._stack = self._stack.pop_all()
         return self
 
@@ -175,17 +187,41 @@ class Attempt:
             self._loop.forget(stream.fd)
             stream.when_unblocked(lambda: self._loop.watch(stream.fd, partial(self._pump, stream)))
 
-    def _listen(self, worker: Worker) -> None:
-        """Deal with the messages of a worker."""
+    def _listen(self, worker: Worker, most: int = _MESSAGES_AT_ONCE) -> None:
+        """Deal with the messages of a worker, a share of them if they are many: others want to be heard, too."""
         try:
-            while (message := worker.receive()) is not None:
+            for _ in range(most):
+                message = worker.receive()
+                if message is None:
+                    return
                 handler = self._messages.get(message["type"])
                 if handler is None:
                     raise ProtocolError(f"a worker does not send '{message['type']}'")
                 handler(worker, message)
+        except EOFError:
+            self._loop.forget(worker.socket)
+            if worker.attached and worker.code is None:
+                self._loop.call_later(_EXIT_SECONDS, lambda: self._check_gone(worker))
         except ProtocolError as error:
             worker.kill()
             self._fail(Failure(worker.rank, f"sent the launcher something malformed: {error}"))
+
+    def _check_gone(self, worker: Worker) -> None:
+        """A worker has closed its socket: that is its end, or else nobody can reach it any more."""
+        if worker.code is None:
+            self._fail(Failure(worker.rank, "closed its connection to the launcher"))
+            worker.kill()
+
+    def _check_stopped(self) -> None:
+        """See that no worker is stopped for longer than a collective may take: maybe no other rank waits for it."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.code is not None or worker.state() != "stopped":
+                self._stopped_since.pop(worker.rank, None)
+            elif now - self._stopped_since.setdefault(worker.rank, now) > self.options.timeout:
+                self._fail(Failure(worker.rank, f"has been stopped for {self.options.timeout:g} s"))
+                worker.kill()
+        self._watching = self._loop.call_later(_CHECK_SECONDS, self._check_stopped)
 
     def _note_ready(self, worker: Worker, _: dict[str, Any]) -> None:
         worker.attached = True
@@ -205,8 +241,9 @@ class Attempt:
 
     def _note_waiting(self, worker: Worker, message: dict[str, Any]) -> None:
         """A worker waits for others in a collective: say who is missing, and at the time-out where everybody is."""
-        missing = tuple(rank for rank in message["missing"] if rank in range(len(self.workers)))
-        if not message["final"] and missing in self._warned:
+        known = range(len(self.workers))
+        missing = tuple(sorted({rank for rank in message["missing"] if type(rank) is int and rank in known}))
+        if not missing or (not message["final"] and missing in self._warned):
             return
         self._warned.add(missing)
         states = ", ".join(f"rank {r} (pid {self.workers[r].pid}, {self.workers[r].state()})" for r in missing)
@@ -222,7 +259,7 @@ class Attempt:
 
         In this order: until it is collected its number cannot become another process's.
         """
-        self._listen(worker)
+        self._listen(worker, _MESSAGES_AT_THE_END)
         worker.kill()
         for source in (worker.pidfd, worker.socket, *(stream.fd for stream in worker.streams)):
             self._loop.forget(source)
@@ -241,6 +278,12 @@ class Attempt:
     def _collectives(self, waited: float = 0.0) -> str:
         """Return where the ranks are in their collectives; "" if that has been said."""
         return self._flight.text({worker.rank: worker.flight for worker in self.workers}, waited)
+
+    def _tell_refused(self) -> None:
+        self._store.count_refused()
+        if refused := self._store.refused:
+            times = "a connection" if refused == 1 else f"{refused} connections"
+            self.options.say(f"disttorch-run: refused {times} to its store by processes without this run's key")
 
     def _keep_trace(self) -> None:
         if self._trace is not None:
@@ -316,6 +359,7 @@ class Attempt:
 
     def _end_all(self) -> None:
         """Kill what is left of every worker and its children, then close everything."""
+        self._watching.cancel()
         for worker in self.workers:
             self._spare(worker)
             if worker.code is None and worker.pidfd >= 0:

@@ -155,7 +155,7 @@ class Host:
         missing = sorted(set(range(self._size)).difference(self._members))
         who = f"rank {missing[0]} has" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))} have"
         for member in self._members.values():
-            member.send("refused", reason=f"{who} not called init_process_group within {self._limit:g} s")
+            member.send("refused", why="late", reason=f"{who} not called init_process_group within {self._limit:g} s")
         return True
 
     def _watch(self, source: Any) -> None:
@@ -218,15 +218,16 @@ class Host:
 
     def _join(self, member: Member, message: dict[str, Any]) -> None:
         rank, size = message["rank"], message["world_size"]
-        reason = ""
+        kind, reason = "wrong", ""
         if not hmac.compare_digest(message["token"], self._token):
-            reason = "a wrong token"
+            reason = "the token is wrong"
         elif size != self._size:
             reason = f"rank {rank} says that there are {size} ranks, rank 0 says {self._size}"
         elif self._complete or rank in self._members or not 0 <= rank < size:
             reason = f"there is a rank {rank} already; give every process a rank of its own"
+            kind = "full" if self._complete else kind
         if reason:
-            member.send("refused", reason=reason)
+            member.send("refused", why=kind, reason=reason)
             self._part(member)
             return
         member.rank = rank
@@ -307,7 +308,8 @@ def main(fd: int) -> None:
     """Be the host for the first rank at the other end of `fd`."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    Host(socket.socket(fileno=fd)).run()
+    with contextlib.suppress(ProcessLookupError):  # the first rank has ended already
+        Host(socket.socket(fileno=fd)).run()
 
 
 if __name__ == "__main__":

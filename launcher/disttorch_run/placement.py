@@ -21,7 +21,7 @@ THREAD_VARIABLES = (
 )
 # What the launcher keeps open for each worker, and besides: its socket, pidfd, stacks, two streams
 # with their logs, a segment.
-_DESCRIPTORS_PER_WORKER, _DESCRIPTORS = 10, 64
+_DESCRIPTORS_PER_WORKER, _DESCRIPTORS, _MOST_DESCRIPTORS = 10, 64, 1 << 20
 _THREADS_PER_WORKER = 4
 _BYTES_PER_WORKER = 30 * 1024 * 1024
 
@@ -123,8 +123,10 @@ def _check_limits(nproc: str, count: int) -> None:
             raise PlacementError(
                 f"--nproc-per-node {nproc}: {count} processes need about {needed:,} {what}, there are {limit:,}"
             )
-    if soft < descriptors:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    # Who connects to the store's port without its key takes descriptors as well, for a while.
+    most_descriptors = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MOST_DESCRIPTORS)
+    if soft < most_descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, hard))
 
 
 def _near_gpus(cores: list[Core], gpus: Sequence[str]) -> list[list[Core]] | None:

@@ -74,14 +74,18 @@ class Worker:
             send_descriptor(self.socket, wire.encode(kind, **fields), fd)
 
     def receive(self) -> dict[str, Any] | None:
-        """Return the next message, or None if there is none; ProtocolError for a malformed one."""
+        """Return the next message, or None if there is none; ProtocolError for a malformed one, EOFError at the end."""
         try:
             data, _, flags, _ = self.socket.recvmsg(wire.MAX_MESSAGE + 1)
-        except (BlockingIOError, ConnectionResetError):
+        except BlockingIOError:
             return None
+        except ConnectionResetError:
+            raise EOFError from None
+        if not data:
+            raise EOFError
         if flags & socket.MSG_TRUNC:
             raise ProtocolError("a message is too long")
-        return wire.decode(data) if data else None
+        return wire.decode(data)
 
     def reap(self) -> int:
         """Collect the exit code of the process, which has ended: 128 + signal if a signal ended it."""

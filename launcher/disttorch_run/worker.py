@@ -148,9 +148,12 @@ def _format(error: BaseException) -> str:
 
 
 def _clip(text: str, limit: int) -> str:
-    """Shorten a text in the middle: its beginning and its end say most."""
+    """Shorten a text to about `limit` bytes in the middle: its beginning and its end say most."""
+    data = text.encode(errors="backslashreplace")
+    if len(data) <= limit:
+        return data.decode()
     half = limit // 2
-    return text if len(text) <= limit else f"{text[:half]}\n...\n{text[-half:]}"
+    return f"{data[:half].decode(errors='ignore')}\n...\n{data[-half:].decode(errors='ignore')}"
 
 
 def _end(code: int) -> None:

@@ -449,6 +449,25 @@ def test_garbage_at_the_port(victim: Victim) -> None:
     assert attacks > 500
 
 
+def test_refused_connections_are_counted(tmp_path: Path) -> None:
+    victim = Victim(tmp_path, "1")
+    try:
+        for data in (
+            greeting(b"NULL"),
+            greeting(b"PLAIN"),
+            greeting(b"CURVE") + command(b"HELLO", bytes(194)),
+        ):
+            with socket.create_connection(("127.0.0.1", victim.port), timeout=5) as peer:
+                peer.sendall(data)
+                with contextlib.suppress(OSError):
+                    while peer.recv(4096):  # until the server hangs up
+                        continue
+        assert victim.finish() == 0
+    finally:
+        victim.close()
+    assert "disttorch-run: refused 3 connections to its store by processes without this run's key" in victim.said()
+
+
 def test_thousands_of_slow_connections(tmp_path: Path) -> None:
     """Connections that say a byte now and then take neither the agent's descriptors nor its time."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -36,7 +36,16 @@ def strike(fault: str = "") -> None:
     elif fault == "cut":
         close_sockets(lambda number: number != AGENT_FD)
     else:
-        time.sleep(60)
+        wait_for_the_end()
+
+
+def wait_for_the_end() -> None:
+    """Sleep, but not in the way of a run that ends, as a rank's communication thread does."""
+    from disttorch.distributed import agent_link
+
+    until = time.monotonic() + 60
+    while time.monotonic() < until and getattr(agent_link._link, "failure", None) is None:
+        time.sleep(0.05)
 
 
 AGENT_FD = int(os.environ.get("DISTTORCH_AGENT_FD", "-1"))
@@ -99,7 +108,9 @@ def run(state: str, culprit: bool) -> None:
     import disttorch as torch
     import disttorch.distributed as dist
     from disttorch.distributed import agent_link
+    from disttorch.distributed.messages import MessageTransport
     from disttorch.distributed.runtime import default
+    from disttorch.distributed.shared_memory import SharedMemoryTransport
     from disttorch.utils.data import DataLoader
 
     if culprit and state == "start":
@@ -111,18 +122,20 @@ def run(state: str, culprit: bool) -> None:
     dist.init_process_group()
     dist.barrier()
     transport = default(None).transport
-    steps = ["advance"] if hasattr(transport, "advance") else ["share", "exchange"]
+    # Within a host steps of the hierarchical transport are those of shared memory.
+    memory = not isinstance(transport, MessageTransport)
+    stepper, steps = (SharedMemoryTransport, ["advance"]) if memory else (MessageTransport, ["share", "exchange"])
     if state == "before publishing":
         if culprit:
             strike_at(transport, ["publish"], 1)
         dist.all_reduce(np.ones(3))
     elif state == "before the first step":
         if culprit:
-            strike_at(transport, steps, 1)
+            strike_at(stepper, steps, 1)
         dist.all_reduce(np.ones(3))
     elif state in ("between steps", "asynchronous"):
         if culprit:
-            strike_at(transport, steps, 4)
+            strike_at(stepper, steps, 4)
         work = dist.all_reduce(np.ones(LARGE), async_op=state == "asynchronous")
         if work is not None:
             work.wait()

@@ -48,7 +48,7 @@ SAME_FOR_SIGNALS = ["before publishing", "before the first step", "at the end of
 IN_MESSAGES = ["before publishing", "between steps", "asynchronous"]
 EXIT_CODES = {
     "kill": {137},
-    "stop": {1},
+    "stop": {1, 137},
     "close": {1, 137},
     "cut": {1, 134},
     "INT": {130},

@@ -48,16 +48,13 @@ def train(model, rank, steps):
     return losses
 
 
-def demo_basic(rank, world_size, results):
-    setup(rank, world_size)
+def demo_basic(rank):
     torch.manual_seed(rank)  # DDP gives every rank the first one's parameters
     model = DDP(ToyModel())
-    results.put((rank, "basic", train(model, rank, 5), model.module.net1.weight.sum().item()))
-    cleanup()
+    return train(model, rank, 5), model.module.net1.weight.sum().item()
 
 
-def demo_checkpoint(rank, world_size, results):
-    setup(rank, world_size)
+def demo_checkpoint(rank):
     torch.manual_seed(0)
     ddp_model = DDP(ToyModel())
     path = os.path.join(tempfile.gettempdir(), f"model-{sys.argv[1]}.checkpoint")
@@ -67,20 +64,23 @@ def demo_checkpoint(rank, world_size, results):
     dist.barrier()
     map_location = {"cuda:0": f"cuda:{rank}"}
     ddp_model.load_state_dict(torch.load(path, map_location=map_location, weights_only=True))
-    results.put((rank, "checkpoint", train(ddp_model, rank, 3), sorted(ddp_model.state_dict())))
+    losses = train(ddp_model, rank, 3)
     dist.barrier()
     if rank == 0:
         os.remove(path)
+    return losses, sorted(ddp_model.state_dict())
+
+
+def main(rank, world_size, results):
+    setup(rank, world_size)
+    results.put((rank, "basic", *demo_basic(rank)))
+    results.put((rank, "checkpoint", *demo_checkpoint(rank)))
     cleanup()
 
 
-def run_demo(demo_fn, world_size):
-    results = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(demo_fn, args=(world_size, results), nprocs=world_size, join=True)
-    for result in sorted(results.get() for _ in range(world_size)):
-        print(*result)
-
-
 if __name__ == "__main__":
-    run_demo(demo_basic, 2)
-    run_demo(demo_checkpoint, 2)
+    world_size = 2
+    results = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(main, args=(world_size, results), nprocs=world_size, join=True)
+    for result in sorted(results.get() for _ in range(2 * world_size)):
+        print(*result)

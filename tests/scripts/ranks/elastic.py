@@ -26,14 +26,12 @@ class Points(Dataset):
         return index, self.x[index], self.y[index]
 
 
-def evaluate(model, dataset, rank, world_size):
-    right = torch.zeros(2)
+def evaluate(model, dataset):
+    right = 0
     with torch.no_grad():
-        for index in range(rank, len(dataset), world_size):
-            _, x, y = dataset[index]
-            right += torch.tensor([float(model(x[None]).argmax(1).item() == y.item()), 1.0])
-    dist.all_reduce(right, op=dist.ReduceOp.SUM)
-    return (right[0] / right[1]).item()
+        for _, x, y in DataLoader(dataset, batch_size=len(dataset)):
+            right += (model(x).argmax(1) == y).sum().item()
+    return right / len(dataset)
 
 
 @record
@@ -67,9 +65,16 @@ def main():
         metrics = [None] * world_size
         dist.all_gather_object(metrics, {"rank": rank, "loss": total / len(loader), "seen": seen})
         model.eval()
-        accuracy = evaluate(model.module, dataset, rank, world_size)
+        mean = torch.tensor([total, float(len(loader))])
+        dist.all_reduce(mean, op=dist.ReduceOp.SUM)
         if rank == 0:
-            print(epoch, accuracy, [m["loss"] for m in metrics], [m["seen"] for m in metrics])
+            print(
+                epoch,
+                evaluate(model.module, dataset),
+                (mean[0] / mean[1]).item(),
+                [m["loss"] for m in metrics],
+                [m["seen"] for m in metrics],
+            )
     dist.monitored_barrier(timeout=timedelta(seconds=30))
     path = sys.argv[1]
     if rank == 0:
@@ -79,7 +84,7 @@ def main():
     flat = torch.cat([p.flatten().float() for p in checkpoint["model"].values()])
     sums = [None] * world_size
     dist.all_gather_object(sums, flat.sum().item())
-    names = ["tensor"] if rank == 0 else [None]
+    names = [{"name": "tensor"}] if rank == 0 else [None]
     dist.broadcast_object_list(names, src=0)
     if rank == world_size - 1:
         print("checkpoint", sums, names, local_rank)

@@ -1,0 +1,110 @@
+"""How the ranks of a shared segment meet: one word per rank that tells how far it is.
+
+Each rank counts its own word up and waits until all the others' are as far. Waiting first looks at the words for a moment,
+then sleeps on a futex. A rank that sleeps says so, for those who can do without a system call where nobody does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from disttorch.distributed import futex
+
+# Spinning costs a core but spares the kernel's wake-up; only a thread that would do nothing else
+# spins. Where ranks share cores it gives its core to another one that is ready, again and again.
+SPIN_SECONDS = 50e-6
+YIELD_SECONDS = 1e-3
+# About as many looks of compiled code.
+_SPINS, _SPINS_OF_SHARED_CORES = 20_000, 50
+SLEEPER_AT = 8  # where in a rank's page is the word that says that it sleeps
+_WORD_MASK = 0xFFFFFFFF
+_HALF = 0x80000000
+
+
+class Phases:
+    """The words of all ranks, as one of them uses them.
+
+    pages: a page of shared memory per rank (uint8), whose first word is the rank's phase; own: this rank's position;
+    shares_cores: whether there are more ranks than cores; on_wait: called about every 50 ms while waiting, with the
+    positions of the ranks that are missing and the seconds since the last call, and raises to give up; on_waited: gets
+    seconds that were waited.
+
+    Attributes: `phase`; `patient`, whether a waiting thread must not spin.
+    """
+
+    def __init__(
+        self,
+        pages: Sequence[np.ndarray],
+        own: int,
+        shares_cores: bool,
+        on_wait: Callable[[list[int], float], None],
+        on_waited: Callable[[float], None],
+    ) -> None:
+        self._own = own
+        self._others = [i for i in range(len(pages)) if i != own]
+        self._words = [page[:4].data.cast("B").cast("I") for page in pages]
+        self._asleep = pages[own][SLEEPER_AT : SLEEPER_AT + 4].data.cast("B").cast("I")
+        self._addresses = [int(page.ctypes.data) for page in pages]
+        self.words = np.array(self._addresses, np.int64)
+        self.sleepers = self.words + SLEEPER_AT
+        self._shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
+        self.phase = 0
+        self.patient = False
+
+    @property
+    def spins(self) -> int:
+        """How often compiled code may look at a word before it returns in order to sleep."""
+        return 0 if self.patient else _SPINS_OF_SHARED_CORES if self._shares_cores else _SPINS
+
+    def advance(self) -> None:
+        """Take the next phase together with all ranks."""
+        self.phase = phase = (self.phase + 1) & _WORD_MASK
+        futex.fence()
+        self._words[self._own][0] = phase
+        self.wake()
+        self.wait()
+
+    def wake(self) -> None:
+        """Wake those who sleep until this rank has come."""
+        futex.wake(self._addresses[self._own])
+
+    def wait(self) -> None:
+        """Wait until all ranks have come to the phase of this one."""
+        phase = self.phase
+        for i in self._others:
+            if (self._words[i][0] - phase) & _HALF:
+                self._wait_for(i, phase)
+        futex.fence()
+
+    def is_ahead(self, position: int) -> bool:
+        """Say whether a rank has gone on to the next phase already."""
+        return not (self._words[position][0] - self.phase - 1) & _HALF
+
+    def _wait_for(self, i: int, phase: int) -> None:
+        word, address = self._words[i], self._addresses[i]
+        start = now = time.perf_counter()
+        if not self.patient:
+            until = start + (YIELD_SECONDS if self._shares_cores else SPIN_SECONDS)
+            while now < until:
+                if not (word[0] - phase) & _HALF:
+                    self._on_waited(now - start)
+                    return
+                if self._shares_cores:
+                    os.sched_yield()
+                now = time.perf_counter()
+        self._asleep[0] = 1
+        try:
+            while (seen := word[0]) - phase & _HALF:
+                futex.wait(address, seen)
+                now = time.perf_counter()
+                if word[0] == seen:
+                    self._on_wait([j for j in self._others if (self._words[j][0] - phase) & _HALF], now - start)
+                else:
+                    self._on_waited(now - start)
+                start = now
+        finally:
+            self._asleep[0] = 0

@@ -1,0 +1,114 @@
+"""All-reduce of a large tensor through the staging memory of shared segments.
+
+The tensor is cut into chunks and each chunk into one slice per rank. A rank copies the other ranks' slices of its chunk into
+cells of its staging memory; each rank then sums its own slice, in its tensor and in the cells that the others hold for it, so
+that the result is where they need it; each copies the results out of its own cells. The three are done for three
+chunks at a time, the one before, the present and the next, between two meetings of the ranks, and everything stays in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from disttorch.distributed.phases import Phases
+from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
+from disttorch.distributed.transport import CACHE_LINE, slice_bounds
+
+_BUFFERS = 4
+
+
+@cache
+def _compiled() -> Any:
+    """The compiled loop, imported at its first use."""
+    return import_module("disttorch.distributed._compiled_pipeline")
+
+
+class Pipeline:
+    """Reduces tensors over the ranks of one segment.
+
+    staging: each rank's staging memory, two halves of equal size, uint8 [ranks, bytes]; rank: this one; phases: how it
+    meets the others; meet: does so, and at the first time compares what the ranks are about to do.
+    """
+
+    def __init__(self, staging: np.ndarray, rank: int, phases: Phases, meet: Callable[[], None]) -> None:
+        self._staging, self._rank, self._phases, self._meet = staging, rank, phases, meet
+        self._size = len(staging)
+        self._peers = [r for r in range(self._size) if r != rank]
+        self._half = staging.shape[1] // 2
+        self._cell = self._half // 2 // (self._size - 1) // CACHE_LINE * CACHE_LINE
+        self._offsets = [0] * _BUFFERS
+        self._scratch: dict[str, np.ndarray] = {}
+
+    def all_reduce(self, flat: np.ndarray, reduction: Reduction) -> None:
+        """Reduce `flat` (1-D, contiguous) in place."""
+        half = (self._phases.phase + 1) & 1  # nobody reads it any more
+        first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
+        self._offsets = [first, second, first + quarter, second + quarter]
+        step = self._cell * self._size // flat.itemsize
+        self._copy_in(0, self._slices(flat[:step]))
+        self._meet()
+        if reduction.compilable:
+            self._run_compiled(flat, reduction)
+        else:
+            self._run([self._slices(flat[start : start + step]) for start in range(0, flat.size, step)], reduction)
+
+    def _run(self, chunks: list[list[np.ndarray]], reduction: Reduction) -> None:
+        last = len(chunks) - 1
+        for k, slices in enumerate(chunks):
+            self._reduce(k, slices[self._rank], reduction)
+            if k > 0:
+                self._copy_out(k - 1, chunks[k - 1])
+            if k < last:
+                self._copy_in(k + 1, chunks[k + 1])
+            self._meet()
+        self._copy_out(last, chunks[last])
+
+    def _run_compiled(self, flat: np.ndarray, reduction: Reduction) -> None:
+        code, phases, dtype = _compiled(), self._phases, flat.dtype
+        scratch = self._scratch.get(dtype.char)
+        if scratch is None:
+            shape = ((self._size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
+            scratch = self._scratch[dtype.char] = np.empty(shape, dtype)
+        staging = self._staging.reshape(-1).view(dtype)
+        offsets = np.array(self._offsets, np.int64) // dtype.itemsize
+        sizes = self._staging.shape[1] // dtype.itemsize, self._cell // dtype.itemsize
+        state = np.array([0, code.WORK, phases.phase, phases.spins], np.int64)
+        while True:
+            status = code.run(
+                state, flat, staging, phases.words, phases.sleepers, self._rank, offsets, *sizes,
+                reduction.divisor, dtype.type(1) / reduction.divisor, scratch,
+            )  # fmt: skip
+            phases.phase = int(state[code.PHASE])
+            if status == code.DONE:
+                return
+            if status == code.SLEEPER:
+                phases.wake()
+            phases.wait()
+
+    def _slices(self, chunk: np.ndarray) -> list[np.ndarray]:
+        return [chunk[start:stop] for start, stop in pairwise(slice_bounds(chunk.size, chunk.itemsize, self._size))]
+
+    def _cell_of(self, k: int, holder: int, owner: int, like: np.ndarray) -> np.ndarray:
+        """Return the memory where `holder` keeps the slice `like` of chunk `k` for `owner`."""
+        position = owner - (owner > holder)
+        start = self._offsets[k % _BUFFERS] + position * self._cell
+        return self._staging[holder][start : start + like.nbytes].view(like.dtype)
+
+    def _copy_in(self, k: int, slices: list[np.ndarray]) -> None:
+        for peer in self._peers:
+            np.copyto(self._cell_of(k, self._rank, peer, slices[peer]), slices[peer])
+
+    def _reduce(self, k: int, own: np.ndarray, reduction: Reduction) -> None:
+        cells = [self._cell_of(k, peer, self._rank, own) for peer in self._peers]
+        rows = [*cells[: self._rank], own, *cells[self._rank :]]
+        reduction.into([own, *cells], rows)
+
+    def _copy_out(self, k: int, slices: list[np.ndarray]) -> None:
+        for peer in self._peers:
+            np.copyto(slices[peer], self._cell_of(k, self._rank, peer, slices[peer]))
