@@ -52,7 +52,7 @@ class Branches(nn.Module):
         self.steps += len(x) * (1 + dist.get_rank())
         hidden = torch.relu(self.first(x))
         if use_other:
-            return self.other(hidden)
+            return self.other(hidden.to(self.other.weight.device))
         return self.second(hidden.to(self.second.weight.device, torch.float64))
 
 
@@ -84,6 +84,7 @@ def train(device: str, zero: bool | None = None, hook: Any = None, split: bool =
     model = exact(Branches()).to(device)
     if split:
         model.second.cpu()
+        model.other.cpu()
     ids = None if split or device == "cpu" else [0]
     parallel = DistributedDataParallel(model, ids, bucket_cap_mb=0.0002, **options)
     if hook is not None:
@@ -194,13 +195,13 @@ def check_memory_that_is_kept() -> None:
     for options in ({}, {"gradient_as_bucket_view": True}):
         model = DistributedDataParallel(nn.Linear(3, 1).to("cuda"), **options)
         weight, bias = model.module.parameters()
-        model(torch.ones(2, 3, device="cuda")).sum().backward()
+        model(torch.full((2, 3), 5.0, device="cuda")).sum().backward()
         assert len(strict.runtime.registered) >= 1
         old, parts = weight.grad, [weight.grad[0, 1:], bias.grad.reshape(1, 1)]
         assert old._a is model.reducer.view(0)
         weight.grad = bias.grad = None
         model(torch.full((3, 3), 2.0, device="cuda")).sum().backward()
-        expected = [[[6.0] * 3], [6.0] * 2, [[3.0]]] if options else [[[2.0] * 3], [2.0] * 2, [[2.0]]]
+        expected = [[[6.0] * 3], [6.0] * 2, [[3.0]]] if options else [[[10.0] * 3], [10.0] * 2, [[2.0]]]
         assert [kept.tolist() for kept in (old, *parts)] == expected
         assert (weight.grad.tolist(), bias.grad.tolist()) == ([[6.0] * 3], [3.0])
         assert all(isinstance(part._a, strict.ndarray) for part in parts)
