@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from disttorch.backends import numpy as numpy_kernels
 from disttorch.core.device import CPU, device
+
+# `disttorch-run` sets it to the number of the GPU that "cuda" without a number means in a worker.
+DEVICE_VARIABLE = "DISTTORCH_GPU"
 
 
 class Backend(NamedTuple):
@@ -110,5 +114,8 @@ def _cupy() -> Any:
 
     from disttorch.backends import cupy as kernels
 
+    chosen = os.environ.get(DEVICE_VARIABLE, "")
+    if chosen.isdecimal():
+        cupy.cuda.Device(int(chosen)).use()
     register(cupy.ndarray, cupy, kernels, cupyx)
     return cupy

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from disttorch.backends import DEVICE_VARIABLE
 from disttorch.distributed import flight, trace, wire
 from disttorch.distributed.agent_link import FD_VARIABLE, send_descriptor
 from disttorch.distributed.errors import ProtocolError
@@ -165,8 +166,10 @@ def environment_for(options: Options, rank: int, port: int, restarts: int) -> di
     }
     if place.cores:
         environment[worker.CORES_VARIABLE] = ",".join(map(str, place.cores))
-    if place.gpu is not None:
+    if place.gpu is not None and options.virtual_local_rank:
         environment["CUDA_VISIBLE_DEVICES"] = place.gpu
+    elif place.gpu is not None:
+        environment[DEVICE_VARIABLE] = str(rank)  # all are visible, as with torchrun: scripts choose by LOCAL_RANK
     return environment
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from disttorch_run import placement, topology
-from disttorch_run.placement import PlacementError, plan
+from disttorch_run.options import Options
+from disttorch_run.placement import Placement, PlacementError, plan
+from disttorch_run.process import environment_for
 
 
 class Machine:
@@ -173,3 +175,16 @@ def test_limits_of_memory_and_threads(machine: Machine) -> None:
 def test_lists_of_the_kernel() -> None:
     assert topology.parse_list("0-3,8,10-11\n") == [0, 1, 2, 3, 8, 10, 11]
     assert topology.parse_list("") == []
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_worker_knows_its_gpu(virtual: bool) -> None:
+    placements = [Placement((0,), 1, "GPU-a"), Placement((1,), 1, "GPU-b")]
+    options = Options(["script", "x.py"], placements, virtual_local_rank=virtual, environment={})
+    environment = environment_for(options, 1, 1234, 0)
+    if virtual:
+        assert (environment["CUDA_VISIBLE_DEVICES"], environment["LOCAL_RANK"]) == ("GPU-b", "0")
+        assert "DISTTORCH_GPU" not in environment
+    else:
+        assert (environment["DISTTORCH_GPU"], environment["LOCAL_RANK"]) == ("1", "1")
+        assert "CUDA_VISIBLE_DEVICES" not in environment
