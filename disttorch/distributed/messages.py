@@ -180,7 +180,11 @@ class MessageTransport(Transport):
     def _receive(self, peer: int, size: int) -> np.ndarray:
         frames = self._sockets[peer].recv_multipart(copy=False)
         expected = self._header._replace(chunk=self._step, length=size)
-        if len(frames) == 1 or Header.unpack(frames[0].buffer) != expected:
+        try:
+            agreed = len(frames) > 1 and Header.unpack(frames[0].buffer) == expected
+        except ProtocolError as error:
+            raise ProtocolError(f"rank {self.members.ranks[peer]}: {error}") from None
+        if not agreed:
             raise self.mismatch(self.owner.explain(peer, frames))
         payload = np.frombuffer(frames[1].buffer, np.uint8)
         if len(frames) != 2 or payload.size != size:
@@ -208,9 +212,13 @@ class MessageTransport(Transport):
                     self._note_text(other, self._sockets[other].recv_multipart(copy=False), texts, waiting)
         return texts
 
-    @staticmethod
-    def _note_text(peer: int, frames: Sequence[zmq.Frame], texts: list[str], waiting: set[int]) -> None:
+    def _note_text(self, peer: int, frames: Sequence[zmq.Frame], texts: list[str], waiting: set[int]) -> None:
         """Keep an explanation; payload that arrives before it is of no use any more."""
         if len(frames) == 1:
-            texts[peer] = wire.decode(frames[0].buffer)["text"]
+            message = wire.decode(frames[0].buffer)
+            if message["type"] != "explain":
+                raise ProtocolError(
+                    f"rank {self.members.ranks[peer]} sent '{message['type']}' in place of an explanation"
+                )
+            texts[peer] = message["text"]
             waiting.discard(peer)

@@ -16,6 +16,9 @@ from disttorch.distributed.members import Members
 from disttorch.distributed.transport import Transport
 from disttorch.distributed.work import THREAD_NAME, Body, Work
 
+# How long the end of a group waits for its communication thread when a rank has failed: it notices that by itself.
+_FAILED_SECONDS = 0.5
+
 
 class ProcessGroup:
     """The ranks that take part in collectives together.
@@ -163,7 +166,9 @@ class ProcessGroup:
             work.end(self._broken)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Finish what is queued and let go of the transport."""
+        """Finish what is queued, unless a rank has failed, and let go of the transport."""
+        if self._broken is not None or (self.link is not None and self.link.failure is not None):
+            timeout = min(timeout, _FAILED_SECONDS)
         for channel in self._channels.values():
             channel.close(timeout)
         with self._lock:

@@ -32,6 +32,8 @@ from disttorch_run.segments import SegmentServer
 COLLECTIVE_SECONDS = 600.0
 _FIRST_WORD_SECONDS = 10.0
 _END_SECONDS = 0.5
+# Messages of one rank that are read before it is the others' turn.
+_MESSAGES_A_TURN = 64
 _MOST_GUESTS = 64
 
 
@@ -178,10 +180,12 @@ class Host:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             line, _ = self._door.accept()
-            if peer(line)[1] != os.geteuid() or len(self._guests) >= self._size + _MOST_GUESTS:
-                line.close()
-            else:
+            try:
+                if peer(line)[1] != os.geteuid() or len(self._guests) >= self._size + _MOST_GUESTS:
+                    raise PermissionError
                 self._admit(line)
+            except OSError:  # it may have gone in the meantime, too
+                line.close()
 
     def _admit(self, line: socket.socket) -> Member:
         member = Member(line)
@@ -192,7 +196,10 @@ class Host:
 
     def _listen(self, member: Member, ended: bool) -> None:
         try:
-            while not member.gone and (message := member.receive()) is not None:
+            for _ in range(_MESSAGES_A_TURN):
+                message = None if member.gone else member.receive()
+                if message is None:
+                    break
                 self._handle(member, message)
             if ended:
                 self._handle(member, {"type": "end"})
@@ -294,8 +301,8 @@ class Host:
                 member.send("abort", rank=failure.rank, reason=failure.reason, traceback=failure.traceback)
 
     def _note_waiting(self, member: Member, message: dict[str, Any]) -> None:
-        missing = tuple(rank for rank in message["missing"] if rank in self._members)
-        if missing in self._warned and not message["final"]:
+        missing = tuple(sorted({rank for rank in message["missing"] if type(rank) is int and rank in self._members}))
+        if not missing or (missing in self._warned and not message["final"]):
             return
         self._warned.add(missing)
         states = ", ".join(f"rank {r} (pid {self._members[r].pid}, {self._members[r].state()})" for r in missing)
