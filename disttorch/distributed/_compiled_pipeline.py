@@ -20,6 +20,7 @@ DONE, LATE, SLEEPER = 0, 1, 2
 STEP, STAGE, PHASE, SPINS = 0, 1, 2, 3
 ANNOUNCE, MEET, WORK = 0, 1, 2
 _LINE_BYTES = 64
+BLOCK = 2048  # elements
 
 
 @intrinsic
@@ -77,37 +78,88 @@ def _all_have_come(words: np.ndarray, rank: int, phase: int, spins: int) -> bool
 
 
 @njit(nogil=True, cache=True)
-def _copy(source: np.ndarray, target: np.ndarray) -> None:
-    for i in range(source.size):
-        target[i] = source[i]
+def _borders(tensor: np.ndarray, k: int, r: int, cell: int, size: int) -> tuple[int, int]:
+    """Where in the tensor slice `r` of chunk `k` begins and ends."""
+    begin = k * cell * size
+    length = min(cell * size, tensor.size - begin)
+    line = _LINE_BYTES // tensor.itemsize
+    return begin + _bound(length, line, r, size), begin + _bound(length, line, r + 1, size)
+
+
+@njit(nogil=True, cache=True)
+def _cell_of(k: int, holder: int, owner: int, offsets: np.ndarray, stride: int, cell: int) -> int:
+    """Where in the staging memory `holder` keeps the slice of chunk `k` for `owner`."""
+    return holder * stride + offsets[k % offsets.size] + (owner - 1 if owner > holder else owner) * cell
+
+
+@njit(nogil=True, cache=True)
+def _copy_block(
+    tensor: np.ndarray,
+    k: int,
+    begin: int,
+    staging: np.ndarray,
+    offsets: np.ndarray,
+    stride: int,
+    cell: int,
+    rank: int,
+    size: int,
+    into_cells: bool,
+) -> None:
+    """Copy a block of each of the other ranks' slices of chunk `k` to the own cells, or back."""
+    for r in range(size):
+        if r == rank:
+            continue
+        first, last = _borders(tensor, k, r, cell, size)
+        length = min(BLOCK, last - first - begin)
+        if length <= 0:
+            continue
+        at = _cell_of(k, rank, r, offsets, stride, cell) + begin
+        held, piece = staging[at : at + length], tensor[first + begin : first + begin + length]
+        if into_cells:
+            for i in range(length):
+                held[i] = piece[i]
+        else:
+            for i in range(length):
+                piece[i] = held[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _reduce(
-    own: np.ndarray,
+def _reduce_block(
+    tensor: np.ndarray,
+    k: int,
+    begin: int,
     staging: np.ndarray,
-    cells: np.ndarray,
+    offsets: np.ndarray,
+    stride: int,
+    cell: int,
     rank: int,
+    size: int,
     divisor: np.floating,
     factor: np.floating,
     scratch: np.ndarray,
 ) -> None:
-    """Sum the own slice and the cells that the others hold for it, into all of them; cells: where they begin.
+    """Sum a block of the own slice of chunk `k` and the cells that the others hold for it, into all of them.
 
     factor: 1 / divisor, which is exact for two ranks.
     """
-    if cells.size == 1:
-        cell = staging[cells[0] : cells[0] + own.size]
-        for i in range(own.size):
-            total = (own[i] + cell[i]) * factor
-            own[i] = total
-            cell[i] = total
+    first, last = _borders(tensor, k, rank, cell, size)
+    length = min(BLOCK, last - first - begin)
+    if length <= 0:
         return
-    rows = np.empty(cells.size + 1, np.int64)
-    for i in range(cells.size):
-        rows[i if i < rank else i + 1] = staging.ctypes.data + cells[i] * staging.itemsize
-    rows[rank] = own.ctypes.data
-    tree(rows, rows, own.size, divisor, scratch)
+    own = tensor[first + begin : first + begin + length]
+    if size == 2:
+        at = _cell_of(k, 1 - rank, rank, offsets, stride, cell) + begin
+        held = staging[at : at + length]
+        for i in range(length):
+            total = (own[i] + held[i]) * factor
+            own[i] = total
+            held[i] = total
+        return
+    rows = np.empty(size, np.int64)
+    for r in range(size):
+        at = _cell_of(k, r, rank, offsets, stride, cell) + begin
+        rows[r] = own.ctypes.data if r == rank else staging.ctypes.data + at * staging.itemsize
+    tree(rows, rows, length, divisor, scratch)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -131,10 +183,7 @@ def run(
     cell: elements of a cell; words, sleepers: addresses of the ranks' phases and of what says that they sleep.
     """
     size = words.size
-    line = _LINE_BYTES // tensor.itemsize
-    step = cell * size
-    count = (tensor.size + step - 1) // step
-    cells = np.empty(size - 1, np.int64)
+    count = (tensor.size + cell * size - 1) // (cell * size)
     while True:
         k = state[STEP]
         if state[STAGE] == ANNOUNCE:
@@ -146,29 +195,13 @@ def run(
             return LATE
         state[STAGE] = ANNOUNCE
         state[STEP] = k + 1
-        for what in range(3):  # reduce this chunk, copy the last one out, copy the next one in
-            j = k + (0, -1, 1)[what]
-            if j < 0 or j >= count:
-                continue
-            begin = j * step
-            length = min(step, tensor.size - begin)
-            at = offsets[j % offsets.size]
-            own = _bound(length, line, rank, size), _bound(length, line, rank + 1, size)
-            for r in range(size):
-                if r == rank:
-                    continue
-                if what == 0:
-                    cells[r if r < rank else r - 1] = r * stride + at + (rank - 1 if rank > r else rank) * cell
-                    continue
-                first, last = _bound(length, line, r, size), _bound(length, line, r + 1, size)
-                start = rank * stride + at + (r - 1 if r > rank else r) * cell
-                held = staging[start : start + last - first]
-                piece = tensor[begin + first : begin + last]
-                if what == 1:
-                    _copy(held, piece)
-                else:
-                    _copy(piece, held)
-            if what == 0:
-                _reduce(tensor[begin + own[0] : begin + own[1]], staging, cells, rank, divisor, factor, scratch)
+        # The three take turns, so that what one will read comes from memory while another works.
+        for begin in range(0, cell, BLOCK):
+            if k < count:
+                _reduce_block(tensor, k, begin, staging, offsets, stride, cell, rank, size, divisor, factor, scratch)
+            if k > 0:
+                _copy_block(tensor, k - 1, begin, staging, offsets, stride, cell, rank, size, False)
+            if k + 1 < count:
+                _copy_block(tensor, k + 1, begin, staging, offsets, stride, cell, rank, size, True)
         if k == count:
             return DONE

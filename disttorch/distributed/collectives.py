@@ -100,7 +100,7 @@ def reduce_scatter(
     if member is None:
         return None
     target = Operand(output, "reduce_scatter")
-    sources = [Operand(tensor, "reduce_scatter") for tensor in input_list]
+    sources = [Operand(tensor, "reduce_scatter", output=False) for tensor in input_list]
     check_count("reduce_scatter: input_list", len(sources), member)
     check_alike("reduce_scatter", "input_list", sources, target, "the output")
     return _reduce_scatter(member, target, lambda: [source.flat() for source in sources], op, async_op)
@@ -116,7 +116,7 @@ def reduce_scatter_tensor(
     member = member_of(group, "reduce_scatter_tensor")
     if member is None:
         return None
-    target, source = Operand(output, "reduce_scatter_tensor"), Operand(input, "reduce_scatter_tensor")
+    target, source = Operand(output, "reduce_scatter_tensor"), Operand(input, "reduce_scatter_tensor", output=False)
     check_parts("reduce_scatter_tensor: input", source, target, member)
     return _reduce_scatter(member, target, lambda: np.split(source.flat(), member.size()), op, async_op)
 
@@ -125,8 +125,10 @@ def _reduce_scatter(member: ProcessGroup, target: Operand, parts: Any, op: Reduc
     name = checked(op, target.dtype, "reduce_scatter")
 
     def body(transport: Transport) -> None:
-        flat = target.flat()
-        steps.reduce_scatter(transport, flat, parts(), name)
+        flat, inputs = target.flat(), parts()
+        if any(np.may_share_memory(flat, part) for part in inputs):
+            inputs = [part.copy() for part in inputs]  # they are still being sent while the result is written
+        steps.reduce_scatter(transport, flat, inputs, name)
         target.put(flat)
 
     call = Call("reduce_scatter", target.dtype_name, target.shape, name, length=target.nbytes)

@@ -352,8 +352,8 @@ class DistributedDataParallel(Module, Joinable):
         with collectives of their own such as SyncBatchNorm.
         """
         return Join(
-            [self],
-            enable,
+            [self] if self._distributed else [],
+            enable and self._distributed,
             throw_on_early_termination,
             divide_by_initial_world_size=divide_by_initial_world_size,
         )
@@ -462,7 +462,7 @@ class DataParallel(DistributedDataParallel):
     Where PyTorch's class splits a batch over the GPUs of one process, here every rank is a process of its own with its
     own part of the batch, and this class is `DistributedDataParallel`; it joins the process group by itself. Without
     the launcher it calls the module as it is, so the same script runs alone. `device_ids` and `output_device` are
-    accepted; what is passed to a module on one GPU is moved there.
+    accepted; what is passed to a module on one GPU is moved there. A module without anything to train is called as it is.
     """
 
     def __init__(
@@ -470,7 +470,7 @@ class DataParallel(DistributedDataParallel):
     ) -> None:
         if runtime.is_launched() and not runtime.is_initialized():
             runtime.init_process_group()
-        if runtime.is_initialized():
+        if runtime.is_initialized() and any(p.requires_grad for p in module.parameters()):
             super().__init__(module, _only_gpu(module), dim=dim, **options)
             return
         Module.__init__(self)

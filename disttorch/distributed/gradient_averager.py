@@ -20,7 +20,7 @@ import numpy as np
 from disttorch.autograd.engine import Sweep, outermost_pass
 from disttorch.autograd.hooks import RemovableHandle
 from disttorch.autograd.tensor import Tensor, alias, wrap
-from disttorch.backends import address, backend_of
+from disttorch.backends import address, backend_of, device_of
 from disttorch.distributed.reducer import Reducer
 
 _Range = tuple[int, int]
@@ -91,9 +91,9 @@ class GradientAverager:
         _remove(self._handles)
 
     def fits(self) -> bool:
-        """Whether the parameters have the type and kind of device for which the buckets were made."""
+        """Whether the parameters have the type and the device for which the buckets were made."""
         pairs = zip(self.parameters, self._views)
-        return all(type(p._a) is type(view) and p._a.dtype == view.dtype for p, view in pairs)
+        return all(p._a.dtype == view.dtype and device_of(p._a) == device_of(view) for p, view in pairs)
 
     @property
     def under_way(self) -> bool:

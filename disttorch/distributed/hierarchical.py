@@ -22,11 +22,10 @@ from disttorch.distributed.messages import MessageTransport
 from disttorch.distributed.peer_addresses import PeerAddresses
 from disttorch.distributed.reduction import Reduction, accumulation_dtype, combine_subtrees, subtrees
 from disttorch.distributed.shared_memory import SharedMemoryTransport
-from disttorch.distributed.transport import CACHE_LINE, Bucket, Transport, slice_bounds
+from disttorch.distributed.transport import CACHE_LINE, NOTHING, Bucket, Transport, slice_bounds
 
 # From here on the bytes that the hierarchy saves are worth its additional steps.
 HIERARCHICAL_BYTES = 128 * 1024
-_NOTHING = np.empty(0, np.uint8)
 
 
 class HierarchicalTransport(Transport):
@@ -40,7 +39,7 @@ class HierarchicalTransport(Transport):
         self._remote = MessageTransport(link, members, addresses, others)
         self._parts: list[Transport] = [self._local, self._remote]
         for part in self._parts:
-            part.owner = self
+            part.part_of = self
         by_host = [[r for r in range(self.size) if members.hosts[r] == host] for host in dict.fromkeys(members.hosts)]
         # The ranks cut data into the same chunks, wherever they are: as the host with the most ranks has to.
         self.chunk = min(shared_memory.STAGING_BYTES, self._remote.chunk)
@@ -48,6 +47,7 @@ class HierarchicalTransport(Transport):
             shared_memory.STAGING_BYTES // max(map(len, by_host)) // CACHE_LINE * CACHE_LINE, self._remote.cell
         )
         self._leaders = [ranks[0] for ranks in by_host]
+        self._on_hosts = {len(ranks) for ranks in by_host}
         self._leader = self.here[0]
         self._subtrees = [subtrees(0, self.size, set(ranks)) for ranks in by_host]
         self._own_subtrees = self._subtrees[self._leaders.index(self._leader)]
@@ -83,11 +83,13 @@ class HierarchicalTransport(Transport):
         """Reduce a large tensor host by host."""
         if flat.nbytes < HIERARCHICAL_BYTES:
             return False
-        self.share(_NOTHING, [0] * self.size)  # here the ranks compare what they are about to do
+        self.share(NOTHING, [0] * self.size)  # here the ranks compare what they are about to do
         wide = accumulation_dtype(op, flat.dtype)
         most = max(len(trees) for trees in self._subtrees)
         limit = min(shared_memory.STAGING_BYTES, MessageTransport.cell * len(self._leaders)) // (most * wide.itemsize)
-        step = limit // 64 * 64
+        # Slices are rounded up to cache lines, so a part must be no longer than what the cells of every host hold.
+        cells = min(n * (shared_memory.STAGING_BYTES // n // CACHE_LINE * CACHE_LINE) for n in self._on_hosts)
+        step = min(limit, cells // flat.itemsize) // CACHE_LINE * CACHE_LINE
         for start in range(0, flat.size, step):
             self._reduce_part(flat[start : start + step], op, wide)
         return True
@@ -101,7 +103,7 @@ class HierarchicalTransport(Transport):
         if self._between is not None:
             pieces = [rows[r].view(wide).reshape(len(partials), -1) for r in self.here]
             self._reduce_between(self._between, part, np.concatenate(pieces, axis=1), op)
-        given = part.view(np.uint8) if self.rank == self._leader else _NOTHING
+        given = part.view(np.uint8) if self.rank == self._leader else NOTHING
         sizes = [part.nbytes if r == self._leader else 0 for r in range(self.size)]
         result = self._local.share(given, sizes)[self._leader]
         if self.rank != self._leader:
@@ -109,7 +111,7 @@ class HierarchicalTransport(Transport):
 
     def _reduce_here(self, part: np.ndarray, bounds: list[int], op: str, wide: np.dtype) -> np.ndarray:
         """Return the own slice of the reduction of each subtree of ranks that this host holds, [subtrees, elements]."""
-        parts = [_NOTHING] * self.size
+        parts = [NOTHING] * self.size
         for i, r in enumerate(self.here):
             parts[r] = part[bounds[i] : bounds[i + 1]].view(np.uint8)
         own = parts[self.rank]
@@ -167,3 +169,4 @@ class HierarchicalTransport(Transport):
         """Close all parts."""
         for part in self._parts:
             part.close(orderly)
+            part.part_of = None

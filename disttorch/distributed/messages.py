@@ -24,13 +24,14 @@ from disttorch.distributed.futex import SLICE_SECONDS
 from disttorch.distributed.headers import Header
 from disttorch.distributed.members import Members
 from disttorch.distributed.peer_addresses import PeerAddresses
-from disttorch.distributed.transport import Bucket, Transport
+from disttorch.distributed.transport import NOTHING, Bucket, Transport
 
 CHUNK_BYTES = 1024 * 1024
 # libzmq copies shorter messages anyway, and its tracker calls them finished at once.
 ZERO_COPY_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
-_NOTHING = np.empty(0, np.uint8)
+# How often the store is asked where a peer listens.
+_ADDRESS_SECONDS = 0.02
 
 
 class MessageTransport(Transport):
@@ -49,6 +50,7 @@ class MessageTransport(Transport):
         self.peers = self.peers if peers is None else list(peers)
         self._finder = addresses
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
+        self._unconnected: set[int] = set()
         self._poller = zmq.Poller()
         self._sent: list[list[zmq.MessageTracker]] = [[], []]
         self._header = Header(*[0] * 12)
@@ -57,7 +59,12 @@ class MessageTransport(Transport):
 
     def publish(self, header: bytes, patient: bool) -> None:
         """Keep the header, which goes before every payload; connect at the first one."""
-        self._connect()
+        self._open()
+        for peer in sorted(self._unconnected):
+            while not self._connect(peer):
+                start = time.perf_counter()
+                time.sleep(_ADDRESS_SECONDS)
+                self.check_wait([peer], time.perf_counter() - start)
         self._header = Header.unpack(header)
         self._step = 0
 
@@ -88,7 +95,7 @@ class MessageTransport(Transport):
 
     def receive(self, own: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
         """Do the second half of a step: return what every peer has sent, `own` in the place of this rank."""
-        rows = [_NOTHING] * self.size
+        rows = [NOTHING] * self.size
         rows[self.rank] = own
         waiting = set(self.peers)
         while waiting:
@@ -107,8 +114,8 @@ class MessageTransport(Transport):
 
     def pending(self, peer: int) -> bool:
         """Say whether something from `peer` has arrived."""
-        self._connect()
-        return bool(self._sockets[peer].poll(0))
+        self._open()
+        return (peer not in self._unconnected or self._connect(peer)) and bool(self._sockets[peer].poll(0))
 
     def allocate(self, name: str, nbytes: int) -> Bucket:
         """Return memory of this process."""
@@ -125,8 +132,8 @@ class MessageTransport(Transport):
             thread.start()
             thread.join(_LINGER_SECONDS)
 
-    def _connect(self) -> None:
-        """Open the sockets: the lower rank of a pair listens."""
+    def _open(self) -> None:
+        """Open the sockets: the lower rank of a pair listens, the other one connects when it has said where."""
         if self._context is not None or not self.peers:
             return
         self._context = zmq.Context()
@@ -140,10 +147,16 @@ class MessageTransport(Transport):
             socket.setsockopt(zmq.MAXMSGSIZE, CHUNK_BYTES + wire.MAX_MESSAGE)
             if self.rank < peer:
                 self._finder.listen(socket, self.members, self.rank, peer)
+            else:
+                self._unconnected.add(peer)
             self._poller.register(socket, zmq.POLLIN)
-        for peer in self.peers:
-            if peer < self.rank:
-                self._finder.connect(self._sockets[peer], self.members, peer, self.rank)
+
+    def _connect(self, peer: int) -> bool:
+        """Connect to a lower rank; False if it does not listen yet."""
+        if not self._finder.connect(self._sockets[peer], self.members, peer, self.rank):
+            return False
+        self._unconnected.discard(peer)
+        return True
 
     def _send_first(self, peer: int, frame: bytes, flags: int = 0) -> None:
         """Send the first frame of a message, which has to wait until the peer has connected."""
@@ -170,7 +183,7 @@ class MessageTransport(Transport):
         ready = dict(self._poller.poll(int(SLICE_SECONDS * 1000)))
         found = [peer for peer in waiting if self._sockets[peer] in ready]
         if found:
-            self.count_waiting(time.perf_counter() - start)
+            self.came(time.perf_counter() - start)
         elif waiting:
             if ready:  # a message for the next collective makes the poll return at once
                 time.sleep(0.001)

@@ -14,7 +14,7 @@ from disttorch.distributed.transport import LocalTransport, Transport
 AUTO, SHARED_MEMORY, UNIX, TCP, HIERARCHICAL = TRANSPORTS = ("auto", "shm", "ipc", "tcp", "hierarchical")
 INTERFACE_VARIABLE = "DISTTORCH_INTERFACE"
 # The staging memory of a channel for messages between two ranks.
-CHANNEL_BYTES = 256 * 1024
+CHANNEL_BYTES = 128 * 1024
 
 
 class Opener:
@@ -54,7 +54,8 @@ class Opener:
             if self._kind in (UNIX, TCP):
                 return self._kind
             return SHARED_MEMORY if futex.available() else UNIX
-        return HIERARCHICAL if self._kind != TCP and max(on_hosts.values()) > 1 else TCP
+        shared = self._kind != TCP and futex.available() and max(on_hosts.values()) > 1
+        return HIERARCHICAL if shared else TCP
 
     def _open_with_messages(self, kind: str, members: Members) -> Transport:
         from disttorch.distributed.messages import MessageTransport

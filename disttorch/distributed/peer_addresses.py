@@ -51,23 +51,26 @@ class PeerAddresses:
         endpoint = socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0")
         self._store().set(self._store_key(members, low, high), endpoint)
 
-    def connect(self, socket: Any, members: Members, low: int, high: int) -> None:
-        """Connect `socket` of rank `high`, which calls this, to rank `low`."""
+    def connect(self, socket: Any, members: Members, low: int, high: int) -> bool:
+        """Connect `socket` of rank `high`, which calls this, to rank `low`; False if that does not listen yet."""
+        key = self._store_key(members, low, high)
+        if self.scheme == "tcp" and not self._store().check([key]):
+            return False
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_public)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._secret)
         if self.scheme == "ipc":
             socket.connect(self._unix_address(members, low, high))
         else:
-            socket.connect(self._store().get(self._store_key(members, low, high)).decode())
+            socket.connect(self._store().get(key).decode())
+        return True
 
     def _unix_address(self, members: Members, low: int, high: int) -> str:
         name = blake2b(f"{self._run} {members.key} {low} {high}".encode(), digest_size=16).hexdigest()
         return f"ipc://@disttorch-{name}"
 
-    @staticmethod
-    def _store_key(members: Members, low: int, high: int) -> str:
-        return f"disttorch/address/{members.key}/{low}-{high}"
+    def _store_key(self, members: Members, low: int, high: int) -> str:
+        return f"disttorch/address/{self._run}/{members.key}/{low}-{high}"
 
 
 def address_of(interface: str) -> str:

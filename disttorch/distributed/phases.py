@@ -25,6 +25,10 @@ _WORD_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
 
 
+def _nowhere(*_: object) -> None:
+    """What is called when there is no transport any more."""
+
+
 class Phases:
     """The words of all ranks, as one of them uses them.
 
@@ -54,6 +58,13 @@ class Phases:
         self._shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
         self.phase = 0
         self.patient = False
+
+    def close(self) -> None:
+        """Let go of the memory and of the transport."""
+        for word in (*self._words, self._asleep):
+            word.release()
+        self._words = []
+        self._on_wait, self._on_waited = _nowhere, _nowhere
 
     @property
     def spins(self) -> int:

@@ -8,6 +8,7 @@ the other side has received.
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from disttorch.distributed.transport import Transport
 from disttorch.distributed.work import Work
 
 _LOOK_SECONDS = 0.0005
+_making = threading.Lock()
 
 
 def send(tensor: Any, dst: int | None = None, group: Any = None, tag: int = 0, group_dst: int | None = None) -> None:
@@ -48,7 +50,7 @@ def isend(
     member = member_of(group, "isend" if _async else "send")
     if member is None:
         return None
-    operand = Operand(tensor, "send")
+    operand = Operand(tensor, "send", output=False)
     target = _partner(member, dst, group_dst, "destination")
     channel = _channel(member, member.rank(), target, tag)
 
@@ -67,7 +69,9 @@ def recv(tensor: Any, src: int | None = None, group: Any = None, tag: int = 0, g
     if member is None:
         return -1
     if src is None and group_src is None:
-        return _receive_from_any(member, tensor, tag)
+        work = _from_any(member, tensor, tag)
+        work.wait()
+        return work.source_rank()
     source = _partner(member, src, group_src, "source")
     _receive(member, tensor, source, tag, async_op=False)
     return member.members.ranks[source]
@@ -81,7 +85,7 @@ def irecv(
     if member is None:
         return None
     if src is None and group_src is None:
-        return _in_background(member, tensor, tag)
+        return _from_any(member, tensor, tag)
     return _receive(member, tensor, _partner(member, src, group_src, "source"), tag, async_op=True)
 
 
@@ -187,6 +191,8 @@ def _partner(member: ProcessGroup, rank: int | None, group_rank: int | None, wha
 
 
 def _channel(member: ProcessGroup, source: int, target: int, tag: int) -> ProcessGroup:
+    if tag < 0 and tag != _OBJECTS:
+        raise ValueError(f"a tag is a number from 0, got {tag}")
     opener = world().opener
     assert opener is not None  # a group of one has no partner
     return member.channel(source, target, tag, opener.open_channel)
@@ -216,35 +222,51 @@ def _receive(member: ProcessGroup, tensor: Any, source: int, tag: int, async_op:
     return channel.collective(call, body, async_op, [tensor], source=member.members.ranks[source])
 
 
-def _receive_from_any(member: ProcessGroup, tensor: Any, tag: int) -> int:
-    """Receive from the rank that sends first; one such receive of a group at a time."""
-    peers = [rank for rank in range(member.size()) if rank != member.rank()]
-    if not peers:
-        raise ValueError("recv: there is no other rank to receive from")
-    with member.any_source:
-        deadline = time.monotonic() + member.timeout
+class _AnySource:
+    """The receives from any rank of one group, one after another in a thread of their own."""
+
+    def __init__(self, member: ProcessGroup) -> None:
+        self._member = member
+        self._peers = [rank for rank in range(member.size()) if rank != member.rank()]
+        self._asked: queue.SimpleQueue[tuple[Work, Any, int]] = queue.SimpleQueue()
+        if not self._peers:
+            raise ValueError("recv: there is no other rank to receive from")
+        threading.Thread(target=self._serve, name="disttorch-receive", daemon=True).start()
+
+    def receive(self, tensor: Any, tag: int) -> Work:
+        """Receive from the rank that sends first, after what was asked for before."""
+        operand = Operand(tensor, "recv")
+        call = Call("send", operand.dtype_name, operand.shape, names=("any rank",), length=operand.nbytes)
+        work = Work(call, 0, lambda transport: None, [tensor], group=self._member.members.number)
+        self._asked.put((work, tensor, tag))
+        return work
+
+    def _serve(self) -> None:
         while True:
-            for source in peers:
+            work, tensor, tag = self._asked.get()
+            try:
+                source = self._await_sender(tag)
+                _receive(self._member, tensor, source, tag, async_op=False)
+                work.came_from(self._member.members.ranks[source])
+            except BaseException as error:
+                work.end(error)
+            else:
+                work.end()
+
+    def _await_sender(self, tag: int) -> int:
+        member = self._member
+        deadline = time.monotonic() + member.timeout
+        while time.monotonic() < deadline:
+            for source in self._peers:
                 if _channel(member, source, member.rank(), tag).has_come(0):
-                    _receive(member, tensor, source, tag, async_op=False)
-                    return member.members.ranks[source]
-            if time.monotonic() > deadline:
-                raise CollectiveTimeout(f"recv from any rank: nobody has sent anything within {member.timeout:g} s")
+                    return source
             time.sleep(_LOOK_SECONDS)
+        raise CollectiveTimeout(f"recv from any rank: nobody has sent anything within {member.timeout:g} s")
 
 
-def _in_background(member: ProcessGroup, tensor: Any, tag: int) -> Work:
-    operand = Operand(tensor, "recv")
-    call = Call("send", operand.dtype_name, operand.shape, names=("any rank",), length=operand.nbytes)
-    work = Work(call, 0, lambda transport: None, [tensor])
-
-    def receive() -> None:
-        try:
-            work.came_from(_receive_from_any(member, tensor, tag))
-        except BaseException as error:
-            work.end(error)
-        else:
-            work.end()
-
-    threading.Thread(target=receive, name="disttorch-receive", daemon=True).start()
+def _from_any(member: ProcessGroup, tensor: Any, tag: int) -> Work:
+    with _making:
+        if member.any_source is None:
+            member.any_source = _AnySource(member)
+    work: Work = member.any_source.receive(tensor, tag)
     return work

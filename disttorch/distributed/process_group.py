@@ -16,6 +16,8 @@ from disttorch.distributed.members import Members
 from disttorch.distributed.transport import Transport
 from disttorch.distributed.work import THREAD_NAME, Body, Work
 
+# How many channels for messages a group has at most.
+MOST_CHANNELS = 1024
 # How long the end of a group waits for its communication thread when a rank has failed: it notices that by itself.
 _FAILED_SECONDS = 0.5
 
@@ -46,7 +48,7 @@ class ProcessGroup:
         self._broken: BaseException | None = None
         self._closing = False
         self._thread: threading.Thread | None = None
-        self.any_source = threading.Lock()
+        self.any_source: Any = None  # what receives from any rank, once somebody has asked for that
         self._channels: dict[tuple[int, int, int], ProcessGroup] = {}
 
     def rank(self) -> int:
@@ -90,7 +92,9 @@ class ProcessGroup:
             work = Work(call, self._sequence, body, result, source, limit, self.members.number, background=not inline)
             self._sequence += 1
             self._unfinished += 1
-            if not inline:
+            if inline:
+                self._turn.acquire()  # while `_lock` is held: what is called later must not come first
+            else:
                 self._enqueue(work)
         if inline:
             self._run(work, patient=False)
@@ -104,6 +108,11 @@ class ProcessGroup:
             self._check_usable()
             found = self._channels.get((source, target, tag))
             if found is None:
+                if len(self._channels) >= MOST_CHANNELS:
+                    raise DistError(
+                        f"this rank has exchanged messages with more than {MOST_CHANNELS} combinations of partner, "
+                        "direction and tag, each of which keeps memory; use the same tags again"
+                    )
                 members = self.members.subset(f"{source}-{target}-{tag}", [source, target])
                 found = ProcessGroup(self.link, open_channel(members), self.timeout)
                 self._channels[source, target, tag] = found
@@ -134,9 +143,15 @@ class ProcessGroup:
         self._arrived.notify()
 
     def _run(self, work: Work, patient: bool) -> None:
+        """Run a collective and give back the turn, which this thread has taken."""
         try:
-            with self._turn:
+            try:
+                if self._broken is not None:
+                    work.end(self._broken)
+                    raise self._broken
                 work.run(self.transport, patient)
+            finally:
+                self._turn.release()
         except BaseException as error:
             with self._lock:
                 self._broken = self._broken or error
@@ -152,6 +167,7 @@ class ProcessGroup:
                 if not self._queue:
                     break
                 work = self._queue.popleft()
+            self._turn.acquire()
             try:
                 self._run(work, patient=True)
             except BaseException:
@@ -165,15 +181,16 @@ class ProcessGroup:
         for work in waiting:
             work.end(self._broken)
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self) -> None:
         """Finish what is queued, unless a rank has failed, and let go of the transport."""
-        if self._broken is not None or (self.link is not None and self.link.failure is not None):
-            timeout = min(timeout, _FAILED_SECONDS)
-        for channel in self._channels.values():
-            channel.close(timeout)
+        failed = self._broken is not None or (self.link is not None and self.link.failure is not None)
+        timeout = _FAILED_SECONDS if failed else self.timeout
         with self._lock:
             self._closing = True
             self._arrived.notify_all()
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.close()
         if self._thread is not None:
             self._thread.join(timeout)
         if self._turn.acquire(timeout=timeout):

@@ -22,7 +22,7 @@ def all_gather(tensor_list: Sequence[Any], tensor: Any, group: Any = None, async
     member = member_of(group, "all_gather")
     if member is None:
         return None
-    source = Operand(tensor, "all_gather")
+    source = Operand(tensor, "all_gather", output=False)
     targets = [Operand(target, "all_gather") for target in tensor_list]
     check_count("all_gather: tensor_list", len(targets), member)
     check_alike("all_gather", "tensor_list", targets, source, "the tensor")
@@ -43,7 +43,8 @@ def all_gather_into_tensor(
     member = member_of(group, "all_gather_into_tensor")
     if member is None:
         return None
-    source, target = (Operand(t, "all_gather_into_tensor") for t in (input_tensor, output_tensor))
+    source = Operand(input_tensor, "all_gather_into_tensor", output=False)
+    target = Operand(output_tensor, "all_gather_into_tensor")
     check_parts("all_gather_into_tensor: output_tensor", target, source, member)
 
     def body(transport: Transport) -> None:
@@ -68,7 +69,7 @@ def gather(
     if member is None:
         return None
     root = root_of(member, dst, group_dst, "gather: dst")
-    source = Operand(tensor, "gather")
+    source = Operand(tensor, "gather", output=False)
     targets = _at_root(member, root, gather_list, source, "gather", "gather_list")
 
     def body(transport: Transport) -> None:
@@ -117,7 +118,7 @@ def all_to_all(
     if member is None:
         return None
     targets = [Operand(tensor, "all_to_all") for tensor in output_tensor_list]
-    sources = [Operand(tensor, "all_to_all") for tensor in input_tensor_list]
+    sources = [Operand(tensor, "all_to_all", output=False) for tensor in input_tensor_list]
     check_count("all_to_all: output_tensor_list", len(targets), member)
     check_count("all_to_all: input_tensor_list", len(sources), member)
     for operand in [*targets, *sources]:
@@ -147,7 +148,7 @@ def all_to_all_single(
     member = member_of(group, "all_to_all_single")
     if member is None:
         return None
-    target, source = Operand(output, "all_to_all_single"), Operand(input, "all_to_all_single")
+    target, source = Operand(output, "all_to_all_single"), Operand(input, "all_to_all_single", output=False)
     if target.dtype != source.dtype:
         raise ValueError(f"all_to_all_single: output and input have one dtype, got {target} and {source}")
     taken = _borders("output", target, output_split_sizes, member)
@@ -167,6 +168,8 @@ def _all_to_all(
     sizes = [part.size for part in inputs] + [part.size for part in outputs]
     matrix = steps.gather_lengths(transport, sizes).reshape(transport.size, 2, transport.size)
     check_all_to_all(matrix, member)
+    if any(np.may_share_memory(out, part) for out in outputs for part in inputs):
+        inputs = [part.copy() for part in inputs]  # they are still being sent while others arrive
     steps.all_to_all(transport, outputs, inputs, int(matrix[:, 0].max()))
 
 
@@ -199,7 +202,7 @@ def _at_root(
         return []
     if not tensors:
         raise ValueError(f"Argument ``{what}`` must be specified on {_END[name]} rank.")
-    operands = [Operand(tensor, name) for tensor in tensors]
+    operands = [Operand(tensor, name, output=name == "gather") for tensor in tensors]
     check_count(f"{name}: {what}", len(operands), member)
     check_alike(name, what, operands, like, "the tensor")
     return operands

@@ -70,13 +70,13 @@ def meet(
         return store, _join(store, rank, world_size, limit)
     deadline = time.monotonic() + limit
     while True:
-        store, rank, size = next(rendezvous(init_method or "env://", rank, world_size, timeout=limit))
+        store, own, size = next(rendezvous(init_method or "env://", rank, world_size, timeout=limit))
         try:
-            return store, _join(store, rank, size, limit)
+            return store, _join(store, own, size, limit)
         except BaseException as error:
             store.close()
             # The store of a group that rank 0 has left meanwhile: the next one will be at the same place.
-            if not (isinstance(error, DistNetworkError) and rank > 0 and time.monotonic() < deadline):
+            if not (isinstance(error, DistNetworkError) and own > 0 and time.monotonic() < deadline):
                 raise
         time.sleep(0.05)
 

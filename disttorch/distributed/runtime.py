@@ -139,6 +139,8 @@ def destroy_process_group(group: Any = None) -> None:
     """Leave a group, by default all of them: finish what is under way and let go of memory and sockets."""
     global _world
     leaving = world()
+    if isinstance(group, int) and group == NON_MEMBER:
+        return
     if group is not None and group is not leaving.group:
         member = default(group)
         leaving.groups.pop(member.group_name, None)

@@ -6,14 +6,16 @@ segment when the last process that maps it is gone.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
+import weakref
+from typing import Any
 
 import numpy as np
 
 PAGE = mmap.PAGESIZE
-CACHE_LINE = 64
 _ADD_SEALS = 1033
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW = 1, 2, 4
 
@@ -46,12 +48,11 @@ class Segment:
         try:
             if os.fstat(fd).st_size != size:
                 raise ValueError(f"expected a segment of {size} bytes, got one of {os.fstat(fd).st_size}")
-            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED)
             self._fd = fd
+            self.bytes = _map(fd, size)
         except BaseException:
             os.close(fd)
             raise
-        self.bytes = np.frombuffer(self._map, np.uint8)
 
     def reserve(self, offset: int, length: int) -> None:
         """Take the memory of a range now: a MemoryError instead of a SIGBUS at a later write."""
@@ -62,13 +63,26 @@ class Segment:
                 f"no {length} bytes of shared memory for gradients and messages: {error.strerror}"
             ) from None
 
-    def seal(self) -> None:
-        """Close the descriptor; the mapping stays until its arrays are gone."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+    def __enter__(self) -> Segment:
+        return self
 
-    @property
-    def address(self) -> int:
-        """The address of the first byte in this process."""
-        return int(self.bytes.ctypes.data)
+    def __exit__(self, *_: object) -> None:
+        """Close the descriptor; the mapping stays until its arrays are gone."""
+        os.close(self._fd)
+
+
+def _map(fd: int, size: int) -> np.ndarray:
+    """Map a segment; Python's own `mmap` would keep a descriptor for as long as the mapping lives."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_ssize_t]
+    address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    if address in (None, ctypes.c_void_p(-1).value):
+        raise OSError(ctypes.get_errno(), f"cannot map {size} bytes of shared memory")
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    weakref.finalize(memory, _unmap, libc, address, size).atexit = False
+    return np.ctypeslib.as_array(memory)
+
+
+def _unmap(libc: Any, address: int, size: int) -> None:
+    libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))

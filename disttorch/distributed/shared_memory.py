@@ -21,7 +21,7 @@ from disttorch.distributed.members import Members
 from disttorch.distributed.phases import Phases
 from disttorch.distributed.pipeline import Pipeline
 from disttorch.distributed.segment import PAGE, Segment, round_up
-from disttorch.distributed.transport import CACHE_LINE, Bucket, Transport, slice_bounds
+from disttorch.distributed.transport import CACHE_LINE, NOTHING, Bucket, Transport, slice_bounds
 
 STAGING_BYTES = 1024 * 1024
 # From here on, summing only the own slice saves more than the second step costs.
@@ -51,22 +51,22 @@ class SharedMemoryTransport(Transport):
         self.chunk = staging
         self.cell = staging // count // CACHE_LINE * CACHE_LINE
         total = count * (PAGE + 2 * staging)
-        self._segment = Segment(link.segment(f"{members.key}/control-{self.here[0]}", total, count), total)
-        self._segment.reserve(own * PAGE, PAGE)
-        self._segment.reserve(count * PAGE + own * 2 * staging, 2 * staging)
-        self._segment.seal()
-        memory = self._segment.bytes
+        control = Segment(link.segment(f"{members.key}/control-{self.here[0]}", total, count), total)
+        with control:
+            control.reserve(own * PAGE, PAGE)
+            control.reserve(count * PAGE + own * 2 * staging, 2 * staging)
+        memory = control.bytes
         pages = [memory[i * PAGE : (i + 1) * PAGE] for i in range(count)]
         rows = memory[count * PAGE :].reshape(count, 2, staging)
         self._position = {r: i for i, r in enumerate(self.here)}
         self._pages = {r: page.data for r, page in zip(self.here, pages)}
         self._staging = [{r: rows[i, parity] for i, r in enumerate(self.here)} for parity in (0, 1)]
         shares_cores: bool = link.welcome["oversubscribed"]
-        self._phases = Phases(pages, own, shares_cores, self._wait_for, self.count_waiting)
+        self._phases = Phases(pages, own, shares_cores, self._wait_for, self.came)
+        self._pipeline: Pipeline | None = None
         if here is None:
             self._pipeline = Pipeline(rows.reshape(count, -1), own, self._phases, self.advance)
         self._header = b""
-        self._nothing = np.empty(0, np.uint8)
 
     def publish(self, header: bytes, patient: bool) -> None:
         """Write the header where the others compare it."""
@@ -87,6 +87,7 @@ class SharedMemoryTransport(Transport):
         outbox = self._outbox()
         for peer in self.peers:
             if parts[peer].size:
+                assert parts[peer].size <= self.cell
                 at = self._position[peer] * self.cell
                 outbox[at : at + parts[peer].size] = parts[peer]
         self.advance()
@@ -96,6 +97,7 @@ class SharedMemoryTransport(Transport):
         """Reduce a tensor slice by slice, if that is worth it: each rank sums its own slice for all."""
         if flat.nbytes < (SLICED_BYTES if self.size < MANY_RANKS else SLICED_BYTES_OF_MANY):
             return False
+        assert self._pipeline is not None
         self._pipeline.all_reduce(flat, self.reduction(op, flat.dtype))
         return True
 
@@ -110,8 +112,8 @@ class SharedMemoryTransport(Transport):
         count, own = len(self.here), self._position[self.rank]
         key = f"{self.members.key}/{name}-{self.here[0]}"
         segment = Segment(self.link.segment(key, stride * count, count), stride * count)
-        segment.reserve(own * stride, stride)
-        segment.seal()
+        with segment:
+            segment.reserve(own * stride, stride)
         rows = [segment.bytes[i * stride : i * stride + nbytes] for i in range(count)]
         return Bucket(rows[own], rows)
 
@@ -128,12 +130,15 @@ class SharedMemoryTransport(Transport):
     def close(self, orderly: bool) -> None:
         """Let go of the memory."""
         self._staging.clear()
+        self._pages.clear()
+        self._phases.close()
+        self._pipeline = None
 
     def _outbox(self) -> np.ndarray:
         return self._staging[(self._phases.phase + 1) & 1][self.rank]
 
     def _collect(self, own: np.ndarray, at: int, sizes: Sequence[int]) -> list[np.ndarray]:
-        rows = [self._nothing] * self.size
+        rows = [NOTHING] * self.size
         for r, buffer in self._staging[self._phases.phase & 1].items():
             rows[r] = buffer[at : at + sizes[r]]
         rows[self.rank] = own

@@ -21,16 +21,21 @@ class Operand:
     """A tensor or NumPy array that takes part in a collective.
 
     holder: what the user gave; array: its elements (NumPy, or CuPy on a GPU); name: the collective's, for errors.
-    Raises TypeError for what cannot be sent.
+    output: whether the collective writes to it. Raises TypeError for what cannot be sent, ValueError for an output that
+    is read-only.
     """
 
-    def __init__(self, holder: Any, name: str) -> None:
+    def __init__(self, holder: Any, name: str, output: bool = True) -> None:
         array = holder if isinstance(holder, np.ndarray) else getattr(holder, "_a", None)
         if array is None:
             raise TypeError(f"{name}: expected a tensor, got {type(holder).__name__}")
         self.dtype_name = name_of(array.dtype)
         if self.dtype_name not in DTYPES:
             raise TypeError(f"{name}: tensors of {self.dtype_name} cannot be sent to other ranks")
+        if not array.dtype.isnative:
+            raise TypeError(f"{name}: the bytes of {array.dtype!r} are not in this machine's order; convert it first")
+        if output and isinstance(array, np.ndarray) and not array.flags.writeable:
+            raise ValueError(f"{name}: the result cannot be written to a read-only array; pass a copy")
         self.holder, self.array = holder, array
         self.shape: tuple[int, ...] = array.shape
         self.dtype: np.dtype = array.dtype
@@ -61,14 +66,6 @@ class Operand:
         counter = getattr(self.holder, "_counter", None)
         if counter is not None:  # autograd notices if the old value was saved
             counter[0] += 1
-
-
-def array_of(tensor: Any, name: str) -> np.ndarray:
-    """Return the array of a tensor or array on the CPU; TypeError for what cannot be sent."""
-    array = Operand(tensor, name).array
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: expected a tensor on the CPU, got one on a GPU; pass tensor.cpu()")
-    return array
 
 
 def check_alike(name: str, what: str, operands: list[Operand], like: Operand, of: str) -> None:

@@ -27,6 +27,7 @@ LEFT_SECONDS = 0.2
 EXPLAIN_SECONDS = 1.0
 
 CACHE_LINE = 64
+NOTHING = np.empty(0, np.uint8)
 
 
 class Bucket:
@@ -42,7 +43,7 @@ class Transport(ABC):
 
     A collective is `begin`, then one or more steps, `end`. In a step a rank gives memory to the
     others and gets theirs: the same to everybody with `share`, something else to each with
-    `exchange`. What a step returns is valid until the next but one; what a rank gives must stay
+    `exchange`. What a step returns is valid until this rank enters the next one; what a rank gives must stay
     as it is until the end of the next step. One thread at a time may use a transport.
 
     Attributes: `rank`, `size`; `chunk`, the most bytes that a rank may `share` in one step; `cell`, the most that it may
@@ -56,7 +57,7 @@ class Transport(ABC):
         self.link, self.members = link, members
         self.rank, self.size = members.rank, members.size
         self.peers = [r for r in range(self.size) if r != self.rank]
-        self.owner: Transport = self  # the transport that this one is a part of
+        self.part_of: Transport | None = None
         self.call = Call("barrier")
         self.sequence = 0
         self.slot = -1  # of the collective in the flight recorder
@@ -66,6 +67,12 @@ class Transport(ABC):
         self._warned = False
         self._quiet = False
         self._counts = True
+        self._left_since = 0.0
+
+    @property
+    def owner(self) -> Transport:
+        """The transport that this one is a part of, or itself."""
+        return self.part_of or self
 
     def begin(self, call: Call, sequence: int, timeout: float, patient: bool) -> None:
         """Announce a collective; `patient` says that the waiting thread must not spin."""
@@ -127,7 +134,7 @@ class Transport(ABC):
 
         seconds: how long the rank has waited since the last call.
         """
-        self.count_waiting(seconds)
+        self._count(seconds)
         now = time.monotonic()
         if not self._started:
             self._started = now - seconds
@@ -138,7 +145,8 @@ class Transport(ABC):
         world = [self.members.ranks[r] for r in missing]
         flight.recorder().waiting(self.slot, world)
         gone = self.link.left.intersection(world)
-        if gone and waited > LEFT_SECONDS:
+        self._left_since = (self._left_since or now) if gone else 0.0
+        if gone and now - self._left_since > LEFT_SECONDS:
             what = self.call.describe(self.sequence)
             raise PeerFailed(min(gone), f"finished while rank {self.members.ranks[self.rank]} waits for it in {what}")
         if waited > self._timeout:
@@ -153,7 +161,12 @@ class Transport(ABC):
             self._warned = True
             self._report(world, waited, final=False)
 
-    def count_waiting(self, seconds: float) -> None:
+    def came(self, seconds: float) -> None:
+        """Called when a rank that was waited for has come: how long is waited for the next one counts anew."""
+        self._started, self._warned = 0.0, False
+        self._count(seconds)
+
+    def _count(self, seconds: float) -> None:
         """Count time spent waiting, unless it passes in the background of a computation."""
         if self._counts:
             progress.waited(seconds)

@@ -20,7 +20,7 @@ ENV_VAR_PARALLEL_START = "TORCH_MP_PARALLEL_START"
 _TERM_SECONDS = 30.0
 # How long the rank that failed first may take to end, when one that failed because of it has ended already.
 _CULPRIT_SECONDS = 2.0
-_LONGEST_TRACEBACK = 40_000
+_LONGEST_TRACEBACK = 12_000  # characters: the report fits into a pipe
 _PR_SET_PDEATHSIG = 1
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 # What a launcher has told this process about its own place, which is not its children's.
@@ -255,5 +255,6 @@ def _tell(error: Exception, told: Any) -> None:
     text = traceback.format_exc()
     if len(text) > _LONGEST_TRACEBACK:
         text = f"{text[: _LONGEST_TRACEBACK // 2]}\n...\n{text[-_LONGEST_TRACEBACK // 2 :]}"
-    told.send_bytes(json.dumps({"traceback": text, "because": isinstance(error, PeerFailed)}).encode())
     meeting.leave(error)
+    report = {"traceback": text, "because": isinstance(error, PeerFailed)}
+    told.send_bytes(json.dumps(report, ensure_ascii=False).encode(errors="replace"))

@@ -18,7 +18,7 @@ from disttorch_run.dashboard import Dashboard
 from disttorch_run.events import Loop
 from disttorch_run.failure import Failure
 from disttorch_run.guard import Guard
-from disttorch_run.options import Options
+from disttorch_run.options import Options, say
 from disttorch_run.output import STDERR, STDOUT, Terminal
 from disttorch_run.status import Board
 from disttorch_run.terminal import BottomLine, PlainLine, is_capable
@@ -75,6 +75,8 @@ class Agent:
         self._terminals = {which: Terminal(which, self._loop) for which in (STDOUT, STDERR)}
         for terminal in self._terminals.values():
             stack.callback(terminal.close)
+        if options.say is say:
+            options.say = self._say
         guard = self._prepare_status(stack)
         stack.enter_context(self._loop.signals(self._caught(), self._interrupted))
         if options.limit is not None:
@@ -90,6 +92,10 @@ class Agent:
                 attempt.step()
         self.failure, self.results, self.stacks = attempt.failure, attempt.results, attempt.stacks
         return attempt
+
+    def _say(self, text: str) -> None:
+        """Write a message without waiting for who reads it."""
+        self._terminals[STDERR].write(f"{text}\n".encode(errors="replace"))
 
     def _may_restart(self, attempt: Attempt) -> bool:
         failed = attempt.failure is not None and attempt.stopped_by is None and not attempt.timed_out

@@ -296,10 +296,11 @@ class Attempt:
         if self.failure is not None or self.stopped_by is not None or self.timed_out:
             return
         self.failure = failure
-        self.options.say(failure.text(self.workers[failure.rank].pid, self._which_attempt(), self._collectives()))
+        where = self._collectives()
         for worker in self.workers:
             if worker.code is None:
                 self._tell_failure(worker)
+        self.options.say(failure.text(self.workers[failure.rank].pid, self._which_attempt(), where))
 
     def _which_attempt(self) -> str:
         if not self.options.max_restarts:
@@ -329,10 +330,11 @@ class Attempt:
             return
         self.stopped_by = number
         text = f"disttorch-run: {number.name}; the workers have {self.options.grace:g} s to end, a second signal kills them"
-        self.options.say("\n".join(filter(None, [self._collectives(STUCK_SECONDS), text])))
+        where = self._collectives(STUCK_SECONDS)
         for worker in self.workers:
             worker.signal(number)
             self._kill_later(worker, self.options.grace)
+        self.options.say("\n".join(filter(None, [where, text])))
 
     def time_out(self) -> None:
         """Take the stacks of all workers and kill them."""

@@ -43,13 +43,16 @@ class Guard:
     def close(self) -> None:
         """End the guard; groups that it still knows are killed."""
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         self._process.wait()
 
     def _tell(self, line: str) -> None:
+        """Send a line; nothing happens when the guard has been killed: the run goes on without one."""
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode())
-        self._process.stdin.flush()
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
 
 
 def watch() -> None:

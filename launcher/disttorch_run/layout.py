@@ -37,7 +37,8 @@ def plan(environment: Mapping[str, str], size: int) -> Layout:
         transport = UNIX
     hosts = _hosts(environment.get(HOSTS_VARIABLE) or "1", size)
     if len(set(hosts)) > 1 and transport in (SHARED_MEMORY, UNIX):
-        raise LayoutError(f"{TRANSPORT_VARIABLE}={transport} reaches one host only; use tcp or {HIERARCHICAL}")
+        asked = f"{TRANSPORT_VARIABLE}={transport}" if environment.get(TRANSPORT_VARIABLE) else f"{SHM_VARIABLE}=0"
+        raise LayoutError(f"{asked} reaches one host only; with several use {TRANSPORT_VARIABLE}=tcp or {HIERARCHICAL}")
     return Layout(transport, hosts)
 
 

@@ -299,7 +299,8 @@ class Stream:
         try:
             _write_all(log.fileno(), data)
         except OSError as error:
-            print(f"disttorch-run: {log.name} ends here: {error.strerror}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(f"disttorch-run: {log.name} ends here: {error.strerror}", file=sys.stderr, flush=True)
             log.close()
             self._log = None
 

@@ -27,6 +27,9 @@ INTERRUPTED = 128 + signal.SIGINT
 _PR_SET_PDEATHSIG = 1
 
 
+_process = os.getpid()
+
+
 def main(kind: str, target: str, *arguments: str) -> None:
     """Be a worker."""
     _tie_to_launcher()
@@ -109,13 +112,18 @@ def _report(error: BaseException) -> int:
         sys.excepthook(type(error), error, error.__traceback__)
     reason = _in_words(error)
     cause = error.rank if isinstance(error, PeerFailed) else -1
-    with contextlib.suppress(OSError, DistError):
+    if os.getpid() != _process:  # a child made by fork, which is no rank
+        traceback.print_exception(error)
+        return 1
+    try:
         agent_link.connect().send(
             "failed",
             reason=_clip(f"raised {reason}", 4000),
             traceback=_clip(_format(error), 40000),
             cause=cause,
         )
+    except (OSError, DistError):
+        traceback.print_exception(error)
     _abandon(f"raised {reason}")
     return 1
 

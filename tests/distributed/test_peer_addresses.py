@@ -23,9 +23,11 @@ scheme, run, key, address, user = sys.argv[1:]
 os.setuid(int(user))
 socket = zmq.Context().socket(zmq.DEALER)
 if key:
-    store = {"disttorch/address/1/world/0-1": address.encode()}
+    from disttorch.distributed import HashStore
+    store = HashStore()
+    store.set(f"disttorch/address/{run}/1/world/0-1", address)
     addresses = PeerAddresses(scheme, run, bytes.fromhex(key), lambda: store)
-    addresses.connect(socket, Members("world", 1, (0, 1), 1, (0, 0)), 0, 1)
+    assert addresses.connect(socket, Members("world", 1, (0, 1), 1, (0, 0)), 0, 1)
 else:
     socket.connect(address)
 socket.send(b"x")
@@ -46,7 +48,7 @@ class Listener:
 
     def set(self, key: str, value: bytes) -> None:
         """Be the store."""
-        assert key == "disttorch/address/1/world/0-1"
+        assert key == f"disttorch/address/{self.run}/1/world/0-1"
 
     def hears(self, key: bytes, user: int = 0) -> bool:
         """Say whether a message of a process with this key and of this user arrives."""
