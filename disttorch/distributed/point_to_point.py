@@ -178,7 +178,7 @@ def recv_object_list(
 
 
 # The tag of the channel for objects; a user's are from 0.
-_OBJECTS = -1
+_OBJECTS = -(1 << 40)
 
 
 def _partner(member: ProcessGroup, rank: int | None, group_rank: int | None, what: str) -> int:

@@ -50,7 +50,6 @@ def everybodys(net: nn.Module) -> list[str]:
 
 # What differs from a plain run with four ranks: arguments of `train` and the environment.
 RUNS = {
-    "again": ({}, {}),
     "many buckets": ({"bucket_mb": 0.05}, {}),
     "gradients in the buckets": ({"view": True}, {}),
     "small chunks": ({"chunk_bytes": 32 * 1024}, {}),

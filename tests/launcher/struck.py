@@ -109,8 +109,8 @@ def run(state: str, culprit: bool) -> None:
     import disttorch.distributed as dist
     from disttorch.distributed import agent_link
     from disttorch.distributed.messages import MessageTransport
+    from disttorch.distributed.phases import Phases
     from disttorch.distributed.runtime import default
-    from disttorch.distributed.shared_memory import SharedMemoryTransport
     from disttorch.utils.data import DataLoader
 
     if culprit and state == "start":
@@ -122,9 +122,9 @@ def run(state: str, culprit: bool) -> None:
     dist.init_process_group()
     dist.barrier()
     transport = default(None).transport
-    # Within a host steps of the hierarchical transport are those of shared memory.
+    # Within a host the steps of the hierarchical transport are those of shared memory.
     memory = not isinstance(transport, MessageTransport)
-    stepper, steps = (SharedMemoryTransport, ["advance"]) if memory else (MessageTransport, ["share", "exchange"])
+    stepper, steps = (Phases, ["advance"]) if memory else (MessageTransport, ["share", "exchange"])
     if state == "before publishing":
         if culprit:
             strike_at(transport, ["publish"], 1)
@@ -136,7 +136,8 @@ def run(state: str, culprit: bool) -> None:
     elif state in ("between steps", "asynchronous"):
         if culprit:
             strike_at(stepper, steps, 4)
-        work = dist.all_reduce(np.ones(LARGE), async_op=state == "asynchronous")
+        # Integers: the loop of large sums of floating-point numbers is compiled and has no place to strike at.
+        work = dist.all_reduce(np.ones(LARGE, np.int64), async_op=state == "asynchronous")
         if work is not None:
             work.wait()
     elif state == "at the end of a collective":
