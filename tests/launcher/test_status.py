@@ -134,7 +134,7 @@ def test_reports_that_cannot_be_true_are_left_out() -> None:
     assert summarize(board.ranks()) == "step 0"
 
 
-def command(folder: Path, *options: str, seconds: float = 2.6) -> list[str]:
+def command(folder: Path, *options: str, seconds: float = 4.0) -> list[str]:
     path = folder / "train.py"
     path.write_text(SCRIPT)
     launcher = [sys.executable, "-m", "disttorch_run", "--nproc-per-node", "2", "--oversubscribe"]
