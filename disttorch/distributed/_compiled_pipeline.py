@@ -20,7 +20,6 @@ DONE, LATE, SLEEPER = 0, 1, 2
 STEP, STAGE, PHASE, SPINS = 0, 1, 2, 3
 ANNOUNCE, MEET, WORK = 0, 1, 2
 _LINE_BYTES = 64
-BLOCK = 2048  # elements
 
 
 @intrinsic
@@ -93,10 +92,9 @@ def _cell_of(k: int, holder: int, owner: int, offsets: np.ndarray, stride: int, 
 
 
 @njit(nogil=True, cache=True)
-def _copy_block(
+def _copy_slices(
     tensor: np.ndarray,
     k: int,
-    begin: int,
     staging: np.ndarray,
     offsets: np.ndarray,
     stride: int,
@@ -105,16 +103,14 @@ def _copy_block(
     size: int,
     into_cells: bool,
 ) -> None:
-    """Copy a block of each of the other ranks' slices of chunk `k` to the own cells, or back."""
+    """Copy the other ranks' slices of chunk `k` to the own cells, or back."""
     for r in range(size):
         if r == rank:
             continue
         first, last = _borders(tensor, k, r, cell, size)
-        length = min(BLOCK, last - first - begin)
-        if length <= 0:
-            continue
-        at = _cell_of(k, rank, r, offsets, stride, cell) + begin
-        held, piece = staging[at : at + length], tensor[first + begin : first + begin + length]
+        length = last - first
+        at = _cell_of(k, rank, r, offsets, stride, cell)
+        held, piece = staging[at : at + length], tensor[first:last]
         if into_cells:
             for i in range(length):
                 held[i] = piece[i]
@@ -124,10 +120,9 @@ def _copy_block(
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _reduce_block(
+def _reduce_slice(
     tensor: np.ndarray,
     k: int,
-    begin: int,
     staging: np.ndarray,
     offsets: np.ndarray,
     stride: int,
@@ -138,28 +133,25 @@ def _reduce_block(
     factor: np.floating,
     scratch: np.ndarray,
 ) -> None:
-    """Sum a block of the own slice of chunk `k` and the cells that the others hold for it, into all of them.
+    """Sum the own slice of chunk `k` and the cells that the others hold for it, into all of them.
 
     factor: 1 / divisor, which is exact for two ranks.
     """
     first, last = _borders(tensor, k, rank, cell, size)
-    length = min(BLOCK, last - first - begin)
-    if length <= 0:
-        return
-    own = tensor[first + begin : first + begin + length]
+    own = tensor[first:last]
     if size == 2:
-        at = _cell_of(k, 1 - rank, rank, offsets, stride, cell) + begin
-        held = staging[at : at + length]
-        for i in range(length):
+        at = _cell_of(k, 1 - rank, rank, offsets, stride, cell)
+        held = staging[at : at + own.size]
+        for i in range(own.size):
             total = (own[i] + held[i]) * factor
             own[i] = total
             held[i] = total
         return
     rows = np.empty(size, np.int64)
     for r in range(size):
-        at = _cell_of(k, r, rank, offsets, stride, cell) + begin
+        at = _cell_of(k, r, rank, offsets, stride, cell)
         rows[r] = own.ctypes.data if r == rank else staging.ctypes.data + at * staging.itemsize
-    tree(rows, rows, length, divisor, scratch)
+    tree(rows, rows, own.size, divisor, scratch)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -195,13 +187,11 @@ def run(
             return LATE
         state[STAGE] = ANNOUNCE
         state[STEP] = k + 1
-        # The three take turns, so that what one will read comes from memory while another works.
-        for begin in range(0, cell, BLOCK):
-            if k < count:
-                _reduce_block(tensor, k, begin, staging, offsets, stride, cell, rank, size, divisor, factor, scratch)
-            if k > 0:
-                _copy_block(tensor, k - 1, begin, staging, offsets, stride, cell, rank, size, False)
-            if k + 1 < count:
-                _copy_block(tensor, k + 1, begin, staging, offsets, stride, cell, rank, size, True)
+        if k < count:
+            _reduce_slice(tensor, k, staging, offsets, stride, cell, rank, size, divisor, factor, scratch)
+        if k > 0:
+            _copy_slices(tensor, k - 1, staging, offsets, stride, cell, rank, size, False)
+        if k + 1 < count:
+            _copy_slices(tensor, k + 1, staging, offsets, stride, cell, rank, size, True)
         if k == count:
             return DONE

@@ -23,7 +23,7 @@ from disttorch.distributed.pipeline import Pipeline
 from disttorch.distributed.segment import PAGE, Segment, round_up
 from disttorch.distributed.transport import CACHE_LINE, NOTHING, Bucket, Transport, slice_bounds
 
-STAGING_BYTES = 1024 * 1024
+STAGING_BYTES = 512 * 1024
 # From here on, summing only the own slice saves more than the second step costs.
 SLICED_BYTES = 512 * 1024
 SLICED_BYTES_OF_MANY = 64 * 1024
