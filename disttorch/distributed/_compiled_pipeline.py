@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from disttorch.distributed._compiled_reduction import tree
+from disttorch.distributed._compiled_reduction import pair_in_place, tree
 
 DONE, LATE, SLEEPER = 0, 1, 2
 # Where `state` holds what: the step, whether its meeting has been announced, the phase, how many spins a rank may look.
@@ -142,10 +142,7 @@ def _reduce_slice(
     if size == 2:
         at = _cell_of(k, 1 - rank, rank, offsets, stride, cell)
         held = staging[at : at + own.size]
-        for i in range(own.size):
-            total = (own[i] + held[i]) * factor
-            own[i] = total
-            held[i] = total
+        pair_in_place(own, held, factor)
         return
     rows = np.empty(size, np.int64)
     for r in range(size):

@@ -57,10 +57,6 @@ class Layout:
         for serial, at in sorted(found):
             yield serial, view[at : at + self.slot_bytes]
 
-    def written(self, data: bytes) -> int:
-        """Return the highest serial number in a copy of a ring: how many slots were written since it was made."""
-        return max((serial for serial, _ in self.slots_of(data)), default=0)
-
     def threads_of(self, data: bytes) -> dict[int, str]:
         """Return the names of the writer's threads by their number in the system."""
         if len(data) != self.total or _HEADER.unpack_from(data)[:2] != (MAGIC, VERSION):

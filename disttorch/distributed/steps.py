@@ -11,15 +11,13 @@ from itertools import pairwise
 import numpy as np
 
 from disttorch.distributed.reduction import Reduction
-from disttorch.distributed.transport import Bucket, Transport, slice_bounds
+from disttorch.distributed.transport import NOTHING, Bucket, Transport, slice_bounds
 
 # Below this a bucket is summed whole by every rank after one step; above it each rank sums its
 # slice of the rows.
 RESIDENT_BYTES = 32 * 1024
 # From here on, each rank sums its own slice only, and the ranks exchange the results.
 SLICED_BYTES = 64 * 1024
-
-_NOTHING = np.empty(0, np.uint8)
 
 
 def all_reduce(transport: Transport, flat: np.ndarray, op: str) -> None:
@@ -74,7 +72,7 @@ def broadcast(transport: Transport, flat: np.ndarray, root: int) -> None:
         return
     for part in _chunks(flat, transport.chunk):
         sizes = [part.size if r == root else 0 for r in range(transport.size)]
-        rows = transport.share(part if transport.rank == root else _NOTHING, sizes)
+        rows = transport.share(part if transport.rank == root else NOTHING, sizes)
         if transport.rank != root:
             part[:] = rows[root]
 
@@ -108,7 +106,7 @@ def scatter(transport: Transport, output: np.ndarray, inputs: Sequence[np.ndarra
     """
     for start in _starts(longest, transport.cell):
         span = output[start : start + transport.cell]
-        parts = [whole[start : start + transport.cell] for whole in inputs] or [_NOTHING] * transport.size
+        parts = [whole[start : start + transport.cell] for whole in inputs] or [NOTHING] * transport.size
         sizes = [span.size if r == root else 0 for r in range(transport.size)]
         span[:] = transport.exchange(parts, sizes)[root]
 
@@ -124,7 +122,7 @@ def all_to_all(transport: Transport, outputs: Sequence[np.ndarray], inputs: Sequ
 
 def barrier(transport: Transport) -> None:
     """Return when every rank has come here."""
-    transport.share(_NOTHING, [0] * transport.size)
+    transport.share(NOTHING, [0] * transport.size)
 
 
 def gather_lengths(transport: Transport, lengths: Sequence[int]) -> np.ndarray:
@@ -136,7 +134,7 @@ def gather_lengths(transport: Transport, lengths: Sequence[int]) -> np.ndarray:
 
 
 def _to_root(transport: Transport, part: np.ndarray, sizes: Sequence[int], root: int) -> list[np.ndarray]:
-    parts = [part if r == root else _NOTHING for r in range(transport.size)]
+    parts = [part if r == root else NOTHING for r in range(transport.size)]
     return transport.exchange(parts, sizes if transport.rank == root else [0] * transport.size)
 
 

@@ -27,6 +27,7 @@ from disttorch.distributed.meeting import peer
 from disttorch.distributed.store_table import StoreServer
 from disttorch_run import layout
 from disttorch_run.failure import Failure, describe_exit, out_of_memory_kills
+from disttorch_run.process import state_of
 from disttorch_run.segments import SegmentServer
 
 COLLECTIVE_SECONDS = 600.0
@@ -82,11 +83,7 @@ class Member:
 
     def state(self) -> str:
         """Say what the process is doing."""
-        try:
-            letter = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return "gone"
-        return {"R": "running", "T": "stopped", "t": "stopped by a debugger", "Z": "ended"}.get(letter, "sleeping")
+        return state_of(self.pid)
 
     def close(self) -> None:
         """Close the line."""

@@ -125,11 +125,7 @@ class Worker:
         """Say what the process is doing: running, sleeping, stopped, ended."""
         if self.code is not None:
             return f"ended with exit code {self.code}"
-        try:
-            letter = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return "gone"
-        return {"R": "running", "T": "stopped", "t": "stopped by a debugger", "Z": "ended"}.get(letter, "sleeping")
+        return state_of(self.pid)
 
     def close(self) -> None:
         """Close everything but the process."""
@@ -141,6 +137,15 @@ class Worker:
         for fd in (self._stacks, self.flight, self.trace):
             if fd >= 0:
                 os.close(fd)
+
+
+def state_of(pid: int) -> str:
+    """Say what a process is doing: running, sleeping, stopped, ended, gone."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
+    return {"R": "running", "T": "stopped", "t": "stopped by a debugger", "Z": "ended"}.get(letter, "sleeping")
 
 
 def environment_for(options: Options, rank: int, port: int, restarts: int) -> dict[str, str]:
