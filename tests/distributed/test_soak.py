@@ -43,5 +43,5 @@ def soak(rounds: int) -> list[int]:
 
 
 def test_ten_thousand_all_reduces_on_eight_ranks_are_right_and_leave_no_memory_behind() -> None:
-    for rank, (early, late) in enumerate(run(soak, 8, timeout=120, rounds=ROUNDS)):
+    for rank, (early, late) in enumerate(run(soak, 8, timeout=300, rounds=ROUNDS)):
         assert late - early < 768, f"rank {rank} grew by {late - early} KiB over {ROUNDS // 2} all-reduces"
