@@ -8,6 +8,7 @@ float16 and bfloat16 accumulate in float32 and round once; AVG divides once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from importlib import import_module
@@ -74,11 +75,28 @@ def _compiled() -> Any:
     return import_module("disttorch.distributed._compiled_reduction")
 
 
+class _Workspace(threading.local):
+    """Scratch memory that all reductions of a thread share: one at a time uses it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def arrays(self, count: int, length: int, dtype: np.dtype) -> list[np.ndarray]:
+        """Return `count` arrays of `length` elements, which hold anything."""
+        width = -(-length * dtype.itemsize // 64) * 64
+        if self._memory.size < count * width:
+            self._memory = np.empty(count * width, np.uint8)
+        used = length * dtype.itemsize
+        return [self._memory[i * width : i * width + used].view(dtype) for i in range(count)]
+
+
+_workspace = _Workspace()
+
+
 class Reduction:
     """Reduces equally long rows, one per rank, into one or more outputs.
 
-    op: the name of a ReduceOp; dtype: the rows'; count: how many rows. It keeps scratch memory, so
-    one thread at a time may use it.
+    op: the name of a ReduceOp; dtype: the rows'; count: how many rows. One thread at a time may use it.
     """
 
     def __init__(self, op: str, dtype: np.dtype, count: int) -> None:
@@ -89,7 +107,9 @@ class Reduction:
         self.block = max(1, BLOCK_BYTES // dtype.itemsize)
         wide = accumulation_dtype(op, dtype)
         self.wide = wide if wide != dtype else None
-        self._scratch: list[np.ndarray] = []
+        # An output may be any of the rows, which a tree of more than two would overwrite before it is read.
+        self._direct = self.wide is None and count <= 2
+        self._scratch: list[np.ndarray] = []  # of this call
         self._sums: np.ndarray | None = None  # scratch memory of the compiled sum
         self.compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
         self.divisor = dtype.type(count if op == "AVG" else 1)
@@ -103,7 +123,9 @@ class Reduction:
         if self.compilable and rows[0].nbytes >= COMPILED_BYTES:
             self._run_compiled(outputs, rows)
             return
-        self._prepare(min(length, self.block))
+        if not self._direct:
+            depth = max(1, (self.count - 1).bit_length())
+            self._scratch = _workspace.arrays(depth + 1, min(length, self.block), self.wide or self.dtype)
         with np.errstate(all="ignore"):  # inf and nan are values here, as in every other tensor operation
             for start in range(0, length, self.block):
                 part = slice(start, min(start + self.block, length))
@@ -127,16 +149,9 @@ class Reduction:
         addresses = [np.array([row.ctypes.data for row in group], np.int64) for group in (rows, outputs)]
         _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
 
-    def _prepare(self, length: int) -> None:
-        if not self._scratch or self._scratch[0].size < length:
-            depth = max(1, (self.count - 1).bit_length())
-            self._scratch = [np.empty(length, self.wide or self.dtype) for _ in range(depth + 1)]
-
     def _block(self, outputs: list[np.ndarray], rows: list[np.ndarray]) -> None:
         first = outputs[0]
-        # An output may be any of the rows, which a tree of more than two would overwrite before it is read.
-        direct = self.wide is None and len(rows) <= 2
-        total = self._tree(rows, 0, first if direct else self._scratch[0][: first.size])
+        total = self._tree(rows, 0, first if self._direct else self._scratch[0][: first.size])
         if self.op == "AVG" and self.count > 1:
             np.divide(total, self.count, out=total)
         for out in outputs:

@@ -25,7 +25,7 @@ def resident_kib() -> int:
 def soak(rounds: int) -> list[int]:
     rank, size = dist.get_rank(), dist.get_world_size()
     generator = np.random.default_rng(0)  # the same choices on every rank
-    for dtype in DTYPES:  # each kind of sum keeps some scratch memory
+    for dtype in DTYPES:  # so that code is loaded and scratch memory has its size
         for op in OPS[:1] if dtype.kind == "c" else OPS:
             dist.all_reduce(np.ones(2**17, dtype), op)
     memory = []
@@ -44,4 +44,4 @@ def soak(rounds: int) -> list[int]:
 
 def test_ten_thousand_all_reduces_on_eight_ranks_are_right_and_leave_no_memory_behind() -> None:
     for rank, (early, late) in enumerate(run(soak, 8, timeout=300, rounds=ROUNDS)):
-        assert late - early < 768, f"rank {rank} grew by {late - early} KiB over {ROUNDS // 2} all-reduces"
+        assert late - early < 256, f"rank {rank} grew by {late - early} KiB over {ROUNDS // 2} all-reduces"
