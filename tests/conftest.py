@@ -3,6 +3,31 @@
 from __future__ import annotations
 
 import gc
+import os
+import sys
+import tempfile
+
+import pytest
+
+# Hundreds of processes that the tests start import disttorch. Where Python is told not to keep what it compiles next to
+# the sources, each of them would compile all of it; they share a folder that goes with this run.
+_bytecode: tempfile.TemporaryDirectory[str] | None = None
+
+
+def pytest_configure() -> None:
+    """Let the processes that the tests start keep what they compile."""
+    global _bytecode
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        _bytecode = tempfile.TemporaryDirectory(prefix="disttorch-tests-")
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = _bytecode.name
+        sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Remove what they compiled."""
+    if _bytecode is not None:
+        _bytecode.cleanup()
 
 
 def pytest_collection_finish() -> None:

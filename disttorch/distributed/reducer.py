@@ -100,7 +100,7 @@ class Reducer:
         span = kind(number, members, tuple(names[index] for index in members), shapes)
         total = (sum(span.sizes) + len(members) + 2) * like.dtype.itemsize
         views = span.take(self._group.transport.allocate(f"bucket{number}", total), like)
-        self._group.transport.reduction("AVG", np.dtype(like.dtype)).warm_up()
+        self._group.transport.reduction("AVG", np.dtype(like.dtype)).warm_up(total)
         for index, view in zip(members, views, strict=True):
             self._views[index] = view
         return span

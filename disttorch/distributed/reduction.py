@@ -131,9 +131,9 @@ class Reduction:
                 part = slice(start, min(start + self.block, length))
                 self._block([out[part] for out in outputs], [row[part] for row in rows])
 
-    def warm_up(self) -> None:
-        """Load the compiled code now rather than in the first step."""
-        if self.compilable:
+    def warm_up(self, nbytes: int) -> None:
+        """Load the compiled code now rather than in the first step, if rows of up to `nbytes` bytes will need it."""
+        if self.compilable and nbytes >= COMPILED_BYTES:
             rows = [np.zeros(COMPILED_BYTES // self.dtype.itemsize, self.dtype) for _ in range(self.count)]
             self.into(rows, rows)
 
