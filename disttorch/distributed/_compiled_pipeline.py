@@ -6,43 +6,16 @@ another rank sleeps and must be woken.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
+from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
 from disttorch.distributed._compiled_reduction import pair_in_place, tree
 
-DONE, LATE, SLEEPER = 0, 1, 2
 # Where `state` holds what: the step, whether its meeting has been announced, the phase, how many spins a rank may look.
 STEP, STAGE, PHASE, SPINS = 0, 1, 2, 3
 ANNOUNCE, MEET, WORK = 0, 1, 2
 _LINE_BYTES = 64
-
-
-@intrinsic
-def _load(_typing: Any, _address: Any) -> Any:
-    """Read a 32-bit word that another process writes; nothing after it is read before it."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-        return builder.load_atomic(pointer, "seq_cst", 4)
-
-    return types.uint32(types.int64), generate
-
-
-@intrinsic
-def _store(_typing: Any, _address: Any, _value: Any) -> Any:
-    """Write a 32-bit word that other processes read; everything before it is written before it, nothing after is read."""
-
-    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
-        builder.store_atomic(args[1], pointer, "seq_cst", 4)
-        return _context.get_dummy_value()
-
-    return types.none(types.int64, types.uint32), generate
 
 
 @njit(nogil=True, cache=True)
@@ -50,30 +23,6 @@ def _bound(count: int, line: int, r: int, size: int) -> int:
     """The border of slice `r`, as in `transport.slice_bounds`."""
     lines = (count + line - 1) // line
     return min(count, line * (lines * r // size))
-
-
-@njit(nogil=True, cache=True)
-def _announce(words: np.ndarray, sleepers: np.ndarray, rank: int, phase: int) -> bool:
-    """Say that this rank has come to the meeting `phase`; return whether another one sleeps."""
-    _store(words[rank], np.uint32(phase))  # type: ignore[call-arg]
-    asleep = 0
-    for r in range(words.size):
-        if r != rank:
-            asleep += _load(sleepers[r])
-    return asleep != 0
-
-
-@njit(nogil=True, cache=True)
-def _all_have_come(words: np.ndarray, rank: int, phase: int, spins: int) -> bool:
-    for r in range(words.size):
-        if r == rank:
-            continue
-        left = spins
-        while ((np.int64(_load(words[r])) - phase) & 0xFFFFFFFF) >= 0x80000000:  # type: ignore[call-arg]
-            if left <= 0:
-                return False
-            left -= 1
-    return True
 
 
 @njit(nogil=True, cache=True)
@@ -178,9 +127,9 @@ def run(
         if state[STAGE] == ANNOUNCE:
             state[PHASE] = (state[PHASE] + 1) & 0xFFFFFFFF
             state[STAGE] = MEET
-            if _announce(words, sleepers, rank, state[PHASE]):
+            if announce(words, sleepers, rank, state[PHASE]):
                 return SLEEPER
-        if state[STAGE] == MEET and not _all_have_come(words, rank, state[PHASE], state[SPINS]):
+        if state[STAGE] == MEET and not all_have_come(words, rank, state[PHASE], state[SPINS]):
             return LATE
         state[STAGE] = ANNOUNCE
         state[STEP] = k + 1

@@ -22,7 +22,8 @@ def _as_pointer(_typing: Any, _address: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _row(address: int, count: int, like: np.ndarray) -> np.ndarray:
+def row(address: int, count: int, like: np.ndarray) -> np.ndarray:
+    """Return the array of `count` elements at an address, of the type of `like`."""
     return carray(_as_pointer(address), count, like.dtype)  # type: ignore[call-arg]
 
 
@@ -47,13 +48,13 @@ def tree(rows: np.ndarray, outputs: np.ndarray, count: int, divisor: np.floating
         length = min(scratch.shape[1], count - begin)
         skip = begin * scratch.itemsize
         for j in range(rows.size // 2):
-            first = _row(rows[2 * j] + skip, length, scratch)
-            second = _row(rows[2 * j + 1] + skip, length, scratch)
+            first = row(rows[2 * j] + skip, length, scratch)
+            second = row(rows[2 * j + 1] + skip, length, scratch)
             into = scratch[j]
             for i in range(length):
                 into[i] = first[i] + second[i]
         if rows.size % 2:
-            last = _row(rows[rows.size - 1] + skip, length, scratch)
+            last = row(rows[rows.size - 1] + skip, length, scratch)
             into = scratch[width - 1]
             for i in range(length):
                 into[i] = last[i]
@@ -68,6 +69,6 @@ def tree(rows: np.ndarray, outputs: np.ndarray, count: int, divisor: np.floating
             for i in range(length):
                 total[i] /= divisor
         for k in range(outputs.size):
-            out = _row(outputs[k] + skip, length, scratch)
+            out = row(outputs[k] + skip, length, scratch)
             for i in range(length):
                 out[i] = total[i]

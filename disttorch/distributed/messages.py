@@ -24,7 +24,7 @@ from disttorch.distributed.futex import SLICE_SECONDS
 from disttorch.distributed.headers import Header
 from disttorch.distributed.members import Members
 from disttorch.distributed.peer_addresses import PeerAddresses
-from disttorch.distributed.transport import NOTHING, Bucket, Transport
+from disttorch.distributed.transport import EXPLAIN_SECONDS, NOTHING, Bucket, Transport
 
 CHUNK_BYTES = 1024 * 1024
 # libzmq copies shorter messages anyway, and its tracker calls them finished at once.
@@ -56,6 +56,7 @@ class MessageTransport(Transport):
         self._header = Header(*[0] * 12)
         self._step = 0
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._explained = False  # whether the others are to hear what this rank did
 
     def publish(self, header: bytes, patient: bool) -> None:
         """Keep the header, which goes before every payload; connect at the first one."""
@@ -122,15 +123,16 @@ class MessageTransport(Transport):
         return Bucket(np.zeros(nbytes, np.uint8))
 
     def close(self, orderly: bool) -> None:
-        """Close the sockets; after a failure without waiting, since ending a context can hang."""
+        """Close the sockets; after a failure without waiting, unless the others are still to hear what this rank did."""
         context, self._context = self._context, None
+        linger = _LINGER_SECONDS if orderly else EXPLAIN_SECONDS if self._explained else 0
         for socket in self._sockets.values():
-            socket.close(linger=int(_LINGER_SECONDS * 1000) if orderly else 0)
+            socket.close(linger=int(linger * 1000))
         self._sockets.clear()
-        if context is not None and orderly:
-            thread = threading.Thread(target=context.term, daemon=True)
+        if context is not None and linger:
+            thread = threading.Thread(target=context.term, daemon=True)  # ending a context can hang
             thread.start()
-            thread.join(_LINGER_SECONDS)
+            thread.join(linger)
 
     def _open(self) -> None:
         """Open the sockets: the lower rank of a pair listens, the other one connects when it has said where."""
@@ -210,6 +212,7 @@ class MessageTransport(Transport):
     def explain(self, peer: int = -1, frames: Sequence[zmq.Frame] = ()) -> list[str]:
         """Tell the others what this rank is doing and return what every rank says; `frames` came from `peer` already."""
         self.begin_explaining()
+        self._explained = True
         texts = [""] * self.size
         texts[self.rank] = self.call.describe(self.sequence)
         message = wire.encode("explain", rank=self.rank, sequence=self.sequence, text=texts[self.rank][:4096])

@@ -18,8 +18,11 @@ from disttorch.distributed import futex
 # spins. Where ranks share cores it gives its core to another one that is ready, again and again.
 SPIN_SECONDS = 50e-6
 YIELD_SECONDS = 1e-3
-# About as many looks of compiled code.
-_SPINS, _SPINS_OF_SHARED_CORES = 20_000, 50
+# Compiled code spins without the interpreter's lock and leaves the core to its other hardware thread, so it may go on for
+# longer: until a processor that sleeps has woken up, as much time passes as a small reduction takes.
+COMPILED_SPIN_SECONDS = 2e-3
+# How often compiled code looks at once, some 50 µs of 50 ns.
+_SPINS, _SPINS_OF_SHARED_CORES = 1000, 50
 SLEEPER_AT = 8  # where in a rank's page is the word that says that it sleeps
 _WORD_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
@@ -37,7 +40,8 @@ class Phases:
     positions of the ranks that are missing and the seconds since the last call, and raises to give up; on_waited: gets
     seconds that were waited.
 
-    Attributes: `phase`; `patient`, whether a waiting thread must not spin.
+    Attributes: `phase`; `patient`, whether a waiting thread must not spin; `look`, `_compiled_meeting.all_have_come` once
+    it is loaded.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Phases:
         self._shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
         self.phase = 0
         self.patient = False
+        self.look: Callable[[np.ndarray, int, int, int], bool] | None = None
 
     def close(self) -> None:
         """Let go of the memory and of the transport."""
@@ -95,18 +100,25 @@ class Phases:
         """Say whether a rank has gone on to the next phase already."""
         return not (self._words[position][0] - self.phase - 1) & _HALF
 
+    def _spin(self, word: memoryview, phase: int, start: float) -> bool:
+        """Look at a word for a while; return whether its rank has come."""
+        look, shares_cores = self.look, self._shares_cores
+        until = start + (YIELD_SECONDS if shares_cores else SPIN_SECONDS if look is None else COMPILED_SPIN_SECONDS)
+        while (word[0] - phase) & _HALF:
+            if time.perf_counter() > until:
+                return False
+            if look is not None and look(self.words, self._own, phase, self.spins):
+                return True
+            if look is not None or shares_cores:
+                os.sched_yield()
+        return True
+
     def _wait_for(self, i: int, phase: int) -> None:
         word, address = self._words[i], self._addresses[i]
-        start = now = time.perf_counter()
-        if not self.patient:
-            until = start + (YIELD_SECONDS if self._shares_cores else SPIN_SECONDS)
-            while now < until:
-                if not (word[0] - phase) & _HALF:
-                    self._on_waited(now - start)
-                    return
-                if self._shares_cores:
-                    os.sched_yield()
-                now = time.perf_counter()
+        start = time.perf_counter()
+        if not self.patient and self._spin(word, phase, start):
+            self._on_waited(time.perf_counter() - start)
+            return
         self._asleep[0] = 1
         try:
             while (seen := word[0]) - phase & _HALF:

@@ -71,6 +71,7 @@ class Pipeline:
 
     def _run_compiled(self, flat: np.ndarray, reduction: Reduction) -> None:
         code, phases, dtype = _compiled(), self._phases, flat.dtype
+        phases.look = code.all_have_come
         scratch = self._scratch.get(dtype.char)
         if scratch is None:
             shape = ((self._size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)

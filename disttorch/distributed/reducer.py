@@ -99,8 +99,9 @@ class Reducer:
         kind = Span if isinstance(like, np.ndarray) else DeviceSpan
         span = kind(number, members, tuple(names[index] for index in members), shapes)
         total = (sum(span.sizes) + len(members) + 2) * like.dtype.itemsize
-        views = span.take(self._group.transport.allocate(f"bucket{number}", total), like)
-        self._group.transport.reduction("AVG", np.dtype(like.dtype)).warm_up(total)
+        memory = self._group.transport.allocate(f"bucket{number}", total)
+        views = span.take(memory, like)
+        self._group.transport.prepare(memory, np.dtype(like.dtype), total, "AVG")
         for index, view in zip(members, views, strict=True):
             self._views[index] = view
         return span

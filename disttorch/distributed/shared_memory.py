@@ -20,6 +20,8 @@ from disttorch.distributed.headers import HEADER
 from disttorch.distributed.members import Members
 from disttorch.distributed.phases import Phases
 from disttorch.distributed.pipeline import Pipeline
+from disttorch.distributed.reduction import COMPILED_BYTES
+from disttorch.distributed.resident import ResidentSum
 from disttorch.distributed.segment import PAGE, Segment, round_up
 from disttorch.distributed.transport import CACHE_LINE, NOTHING, Bucket, Transport, slice_bounds
 
@@ -47,7 +49,8 @@ class SharedMemoryTransport(Transport):
         staging = staging or STAGING_BYTES
         self.here = list(range(self.size)) if here is None else list(here)
         self.peers = [r for r in self.here if r != self.rank]
-        count, own = len(self.here), self.here.index(self.rank)
+        count = len(self.here)
+        self._own = own = self.here.index(self.rank)
         self.chunk = staging
         self.cell = staging // count // CACHE_LINE * CACHE_LINE
         total = count * (PAGE + 2 * staging)
@@ -109,7 +112,7 @@ class SharedMemoryTransport(Transport):
         """Return one row per rank of a new segment."""
         assert self.link is not None
         stride = round_up(max(nbytes, 1), PAGE)
-        count, own = len(self.here), self._position[self.rank]
+        count, own = len(self.here), self._own
         key = f"{self.members.key}/{name}-{self.here[0]}"
         segment = Segment(self.link.segment(key, stride * count, count), stride * count)
         with segment:
@@ -117,15 +120,36 @@ class SharedMemoryTransport(Transport):
         rows = [segment.bytes[i * stride : i * stride + nbytes] for i in range(count)]
         return Bucket(rows[own], rows)
 
+    def prepare(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
+        """Load the compiled sum of a bucket now rather than in the first step."""
+        self._compiled_sum(bucket, dtype, nbytes, op)
+
     def reduce_resident(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
         """Wait for all, sum the own slice of all rows into all rows, wait for all."""
+        compiled = self._compiled_sum(bucket, dtype, nbytes, op)
+        if compiled is not None:
+            compiled.run(self._header_offset() if self._header else 0, self._compare_headers)
+            self._header = b""
+            return
         assert bucket.rows is not None
         self.advance()
-        bounds = slice_bounds(nbytes // dtype.itemsize, dtype.itemsize, self.size)
-        mine = slice(bounds[self.rank], bounds[self.rank + 1])
-        rows = [row[:nbytes].view(dtype)[mine] for row in bucket.rows]
+        rows = self._own_slices(bucket.rows, dtype, nbytes)
         self.reduction(op, dtype).into(rows, rows)
         self.advance()
+
+    def _compiled_sum(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> ResidentSum | None:
+        """Return the compiled sum of a bucket, None where there is none for its type or it is too small for one."""
+        found: ResidentSum | None = bucket.prepared.get(op)
+        if found is None and nbytes >= COMPILED_BYTES and self.reduction(op, dtype).compilable:
+            assert bucket.rows is not None
+            slices = self._own_slices(bucket.rows, dtype, nbytes)
+            found = bucket.prepared[op] = ResidentSum(self.reduction(op, dtype), slices, self._own, self._phases)
+        return found
+
+    def _own_slices(self, rows: list[np.ndarray], dtype: np.dtype, nbytes: int) -> list[np.ndarray]:
+        bounds = slice_bounds(nbytes // dtype.itemsize, dtype.itemsize, self.size)
+        mine = slice(bounds[self.rank], bounds[self.rank + 1])
+        return [row[:nbytes].view(dtype)[mine] for row in rows]
 
     def close(self, orderly: bool) -> None:
         """Let go of the memory."""

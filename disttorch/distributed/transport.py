@@ -31,11 +31,15 @@ NOTHING = np.empty(0, np.uint8)
 
 
 class Bucket:
-    """Gradient memory: `row` is this rank's (uint8); `rows` are all ranks' where they are shared, else None."""
+    """Gradient memory: `row` is this rank's (uint8); `rows` are all ranks' where they are shared, else None.
+
+    prepared: what the transport keeps for the bucket's reductions, by ReduceOp.
+    """
 
     def __init__(self, row: np.ndarray, rows: list[np.ndarray] | None = None) -> None:
         self.row = row
         self.rows = rows
+        self.prepared: dict[str, Any] = {}
 
 
 class Transport(ABC):
@@ -120,6 +124,10 @@ class Transport(ABC):
     @abstractmethod
     def allocate(self, name: str, nbytes: int) -> Bucket:
         """Return memory for a gradient bucket; every rank asks for the same names and sizes."""
+
+    def prepare(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
+        """Load what the reductions of a bucket need now rather than in the first step."""
+        self.reduction(op, dtype).warm_up(nbytes)
 
     def reduce_resident(self, bucket: Bucket, dtype: np.dtype, nbytes: int, op: str) -> None:
         """Reduce the first `nbytes` of all rows of a shared bucket in place, each rank its own slice."""

@@ -13,6 +13,7 @@ import pytest
 
 import disttorch as torch
 import disttorch.distributed as dist
+from disttorch.distributed.reducer import Reducer
 from disttorch.testing.distributed import launch, run
 
 TRANSPORTS = ["shm", "ipc", "tcp", "hierarchical"]
@@ -145,7 +146,19 @@ CASES: dict[str, tuple[Call, Call, str, str]] = {
         "float64[4]",
         "barrier()",
     ),
+    "small bucket": (lambda: average(100), lambda: average(100, dist.barrier), "bucket", "barrier()"),
+    "large bucket": (lambda: average(50_000), lambda: average(50_000, dist.barrier), "bucket", "barrier()"),
 }
+
+
+def average(length: int, instead: Callable[[], Any] | None = None) -> None:
+    """Average one gradient in a bucket, or do something else when the others do."""
+    gradient = np.ones(length)
+    reducer = Reducer(["weight"], [gradient])
+    if instead is not None:
+        instead()
+    reducer.mark_ready(0, gradient)
+    reducer.finalize()
 
 
 def wait_for_both(first: int, second: int) -> None:
@@ -158,6 +171,7 @@ def wait_for_both(first: int, second: int) -> None:
 def check_all() -> dict[str, Any]:
     """Go through all cases, with a new group for each; return what was raised, its text and the seconds it took."""
     found: dict[str, Any] = {}
+    Reducer(["weight"], [np.ones(50_000)])  # loads the compiled code
     for name, (usual, odd, _, _) in CASES.items():
         dist.barrier()
         started = time.monotonic()

@@ -1,0 +1,81 @@
+"""How ranks meet (see `phases`) as machine code: without the interpreter and its lock."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# What code that meets others returns when it is done, when it has looked long enough for the others and Python has to
+# wait for them, and when Python has to wake one that sleeps.
+DONE, LATE, SLEEPER = 0, 1, 2
+
+
+@intrinsic
+def _load(_typing: Any, _address: Any) -> Any:
+    """Read a 32-bit word that another process writes; nothing after it is read before it."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 4)
+
+    return types.uint32(types.int64), generate
+
+
+@intrinsic
+def _store(_typing: Any, _address: Any, _value: Any) -> Any:
+    """Write a 32-bit word that other processes read; everything before it is written before it, nothing after is read."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
+        builder.store_atomic(args[1], pointer, "seq_cst", 4)
+        return _context.get_dummy_value()
+
+    return types.none(types.int64, types.uint32), generate
+
+
+@intrinsic
+def _pause(_typing: Any) -> Any:
+    """Tell the processor that this is a loop that waits, so that it leaves the core to its other thread."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return _context.get_dummy_value()
+
+    return types.none(), generate
+
+
+@njit(nogil=True, cache=True)
+def announce(words: np.ndarray, sleepers: np.ndarray, rank: int, phase: int) -> bool:
+    """Say that this rank has come to the meeting `phase`; return whether another one sleeps.
+
+    words, sleepers: the addresses of every rank's phase and of what says that it sleeps, int64.
+    """
+    _store(words[rank], np.uint32(phase))  # type: ignore[call-arg]
+    asleep = 0
+    for r in range(words.size):
+        if r != rank:
+            asleep += _load(sleepers[r])
+    return asleep != 0
+
+
+@njit(nogil=True, cache=True)
+def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int) -> bool:
+    """Look up to `spins` times whether every rank has come to the meeting `phase`."""
+    for r in range(words.size):
+        if r == rank:
+            continue
+        left = spins
+        while ((np.int64(_load(words[r])) - phase) & 0xFFFFFFFF) >= 0x80000000:  # type: ignore[call-arg]
+            if left <= 0:
+                return False
+            left -= 1
+            _pause()
+    return True

@@ -1,0 +1,59 @@
+"""The compiled sum of a bucket whose rows are in shared memory, one row per rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from disttorch.distributed.phases import Phases
+from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
+
+
+@cache
+def compiled() -> Any:
+    """The compiled code, imported at its first use: Numba takes a moment to load."""
+    return import_module("disttorch.distributed._compiled_resident")
+
+
+class ResidentSum:
+    """Sums one rank's slice of a bucket, as often as there are steps.
+
+    reduction: one that is `compilable`; slices: that slice in every rank's row, 1-D; rank: this one's position.
+    """
+
+    def __init__(self, reduction: Reduction, slices: Sequence[np.ndarray], rank: int, phases: Phases) -> None:
+        self._code, self._phases, self._rank = compiled(), phases, rank
+        phases.look = self._code.all_have_come
+        dtype, size = reduction.dtype, len(slices)
+        shape = ((size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
+        addresses = np.array([piece.ctypes.data for piece in slices], np.int64)
+        divisor = reduction.divisor
+        self._operands = addresses, slices[0].size, divisor, dtype.type(1) / divisor, np.empty(shape, dtype)
+        self._slices = slices  # keeps the memory
+        self._state = np.empty(3, np.int64)
+        self._state[:] = self._code.LAST, phases.phase, 0
+        self._go_on(0)  # waits for nobody and does nothing, but the code is compiled then
+
+    def run(self, header_at: int, disagree: Callable[[], None]) -> None:
+        """Do it; header_at: where the ranks' headers are, 0 if they were compared; disagree: called if they differ, raises."""
+        code, phases, state = self._code, self._phases, self._state
+        state[:] = code.BEGIN, phases.phase, phases.spins
+        while True:
+            status = self._go_on(header_at)
+            phases.phase = int(state[code.PHASE])
+            if status == code.DONE:
+                return
+            if status == code.DIFFERENT:
+                disagree()
+            if status == code.SLEEPER:
+                phases.wake()
+            phases.wait()
+
+    def _go_on(self, header_at: int) -> int:
+        words, sleepers = self._phases.words, self._phases.sleepers
+        status: int = self._code.run(self._state, words, sleepers, self._rank, header_at, *self._operands)
+        return status
