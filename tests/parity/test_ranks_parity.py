@@ -46,6 +46,18 @@ def output(*command: str) -> str:
     return "\n".join(sorted(RANK.sub("", done.stdout).splitlines()))  # the ranks write when they can
 
 
+def output_of_torch(*command: str) -> str:
+    """Return what PyTorch's ranks print; Gloo's threads now and then abort one that has come to its end: then again."""
+    for _ in range(3):
+        try:
+            return output(*command)
+        except AssertionError as error:
+            if "terminate called without an active exception" not in str(error):
+                raise
+            failure = error
+    raise failure
+
+
 def check(ours: str, theirs: str) -> None:
     assert NUMBER.sub("", ours) == NUMBER.sub("", theirs)
     found = [float(x) for x in NUMBER.findall(ours)]
@@ -56,12 +68,12 @@ def check(ours: str, theirs: str) -> None:
 @pytest.mark.parametrize("name", ["ddp_spawn", "messages"])
 def test_ranks_that_the_script_starts(name: str) -> None:
     script = str(SCRIPTS / f"{name}.py")
-    check(output("-m", "disttorch", script, free_port()), output(script, free_port()))
+    check(output("-m", "disttorch", script, free_port()), output_of_torch(script, free_port()))
 
 
 def test_ranks_that_the_launcher_starts(tmp_path: Path) -> None:
     script = str(SCRIPTS / "elastic.py")
-    theirs = output(
+    theirs = output_of_torch(
         *("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()),
         *(script, str(tmp_path / "theirs.pt")),
     )
