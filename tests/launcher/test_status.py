@@ -213,4 +213,6 @@ def test_the_terminal_is_as_it_was_even_when_the_launcher_is_killed(tmp_path: Pa
     terminal.read_until(SHOW)
     os.kill(terminal.pid, signal.SIGKILL)
     terminal.read_until(GIVE_BACK, 5)
-    terminal.read_to_the_end()
+    assert terminal.read_to_the_end() == -signal.SIGKILL
+    assert len(re.findall(GIVE_BACK, terminal.written)) == 1
+    assert not re.search(SHOW, re.split(GIVE_BACK, terminal.written)[1]), "written to after it was given back"
