@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -13,12 +12,6 @@ from disttorch.distributed.phases import Phases
 from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
 
 
-@cache
-def compiled() -> Any:
-    """The compiled code, imported at its first use: Numba takes a moment to load."""
-    return import_module("disttorch.distributed._compiled_resident")
-
-
 class ResidentSum:
     """Sums one rank's slice of a bucket, as often as there are steps.
 
@@ -26,7 +19,8 @@ class ResidentSum:
     """
 
     def __init__(self, reduction: Reduction, slices: Sequence[np.ndarray], rank: int, phases: Phases) -> None:
-        self._code, self._phases, self._rank = compiled(), phases, rank
+        self._code: Any = import_module("disttorch.distributed._compiled_resident")  # Numba takes a moment to load
+        self._phases, self._rank = phases, rank
         phases.look = self._code.all_have_come
         dtype, size = reduction.dtype, len(slices)
         shape = ((size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
