@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
-from disttorch.distributed._compiled_reduction import pair_in_place, tree
+from disttorch.distributed._compiled_reduction import sum_in_place
 
 # Where `state` holds what: the step, whether its meeting has been announced, the phase, how many spins a rank may look.
 STEP, STAGE, PHASE, SPINS = 0, 1, 2, 3
@@ -79,25 +79,16 @@ def _reduce_slice(
     rank: int,
     size: int,
     divisor: np.floating,
-    factor: np.floating,
     scratch: np.ndarray,
 ) -> None:
-    """Sum the own slice of chunk `k` and the cells that the others hold for it, into all of them.
-
-    factor: 1 / divisor, which is exact for two ranks.
-    """
+    """Sum the own slice of chunk `k` and the cells that the others hold for it, into all of them."""
     first, last = _borders(tensor, k, rank, cell, size)
     own = tensor[first:last]
-    if size == 2:
-        at = _cell_of(k, 1 - rank, rank, offsets, stride, cell)
-        held = staging[at : at + own.size]
-        pair_in_place(own, held, factor)
-        return
     rows = np.empty(size, np.int64)
     for r in range(size):
         at = _cell_of(k, r, rank, offsets, stride, cell)
         rows[r] = own.ctypes.data if r == rank else staging.ctypes.data + at * staging.itemsize
-    tree(rows, rows, own.size, divisor, scratch)
+    sum_in_place(rows, own.size, divisor, scratch)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -112,7 +103,6 @@ def run(
     stride: int,
     cell: int,
     divisor: np.floating,
-    factor: np.floating,
     scratch: np.ndarray,
 ) -> int:
     """Go on with the reduction of `tensor` from where `state` says; return DONE, LATE or SLEEPER.
@@ -134,7 +124,7 @@ def run(
         state[STAGE] = ANNOUNCE
         state[STEP] = k + 1
         if k < count:
-            _reduce_slice(tensor, k, staging, offsets, stride, cell, rank, size, divisor, factor, scratch)
+            _reduce_slice(tensor, k, staging, offsets, stride, cell, rank, size, divisor, scratch)
         if k > 0:
             _copy_slices(tensor, k - 1, staging, offsets, stride, cell, rank, size, False)
         if k + 1 < count:

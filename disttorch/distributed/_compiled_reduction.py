@@ -28,12 +28,40 @@ def row(address: int, count: int, like: np.ndarray) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def pair_in_place(first: np.ndarray, second: np.ndarray, factor: np.floating) -> None:
-    """Put `(first + second) * factor` into both."""
-    for i in range(first.size):
-        total = (first[i] + second[i]) * factor
-        first[i] = total
-        second[i] = total
+def _two_in_place(rows: np.ndarray, count: int, factor: np.floating, like: np.ndarray) -> None:
+    a, b = row(rows[0], count, like), row(rows[1], count, like)
+    for i in range(count):
+        total = (a[i] + b[i]) * factor
+        a[i] = total
+        b[i] = total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _four_in_place(rows: np.ndarray, count: int, factor: np.floating, like: np.ndarray) -> None:
+    a, b = row(rows[0], count, like), row(rows[1], count, like)
+    c, d = row(rows[2], count, like), row(rows[3], count, like)
+    for i in range(count):
+        total = ((a[i] + b[i]) + (c[i] + d[i])) * factor
+        a[i] = total
+        b[i] = total
+        c[i] = total
+        d[i] = total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_in_place(rows: np.ndarray, count: int, divisor: np.floating, scratch: np.ndarray) -> None:
+    """Sum `count` elements of at least two rows, divide by `divisor`, write the result to all of them; see `tree`.
+
+    divisor: 1 or the number of rows. Two and four rows, the most common numbers, are summed in one pass; as their divisor is
+    a power of two, a product with its reciprocal gives the same bits.
+    """
+    factor = divisor / (divisor * divisor)  # stays in the divisor's type, which 1 / divisor does not
+    if rows.size == 2:
+        _two_in_place(rows, count, factor, scratch)
+    elif rows.size == 4:
+        _four_in_place(rows, count, factor, scratch)
+    else:
+        tree(rows, rows, count, divisor, scratch)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
-from disttorch.distributed._compiled_reduction import pair_in_place, row, tree
+from disttorch.distributed._compiled_reduction import row, sum_in_place
 
 DIFFERENT = 3  # what is returned when the ranks are not in the same collective
 # Where `state` holds what: how far this rank is, the phase, how often it may look for the others.
@@ -47,14 +47,13 @@ def run(
     rows: np.ndarray,
     count: int,
     divisor: np.floating,
-    factor: np.floating,
     scratch: np.ndarray,
 ) -> int:
     """Meet all ranks, sum this rank's slice of all rows into all of them, and meet again, going on from where `state` says.
 
     pages, sleepers: addresses of the ranks' pages, which begin with their phases, and of what says that they sleep;
     header_at: where in the pages the headers are that must be equal, 0 if they are known to be; rows: the addresses of the
-    slice, `count` elements; factor: 1 / divisor, which is exact for two ranks. Returns DONE, LATE, SLEEPER or DIFFERENT.
+    slice, `count` elements. Returns DONE, LATE, SLEEPER or DIFFERENT.
     """
     if state[STAGE] == BEGIN and _announce_next(state, pages, sleepers, rank, _MEET):
         return SLEEPER
@@ -63,10 +62,7 @@ def run(
             return LATE
         if header_at and not _same_headers(pages, rank, header_at):
             return DIFFERENT
-        if rows.size == 2:
-            pair_in_place(row(rows[0], count, scratch), row(rows[1], count, scratch), factor)
-        else:
-            tree(rows, rows, count, divisor, scratch)
+        sum_in_place(rows, count, divisor, scratch)
         state[STAGE] = _END
     if state[STAGE] == _END and _announce_next(state, pages, sleepers, rank, LAST):
         return SLEEPER

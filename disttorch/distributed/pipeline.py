@@ -83,7 +83,7 @@ class Pipeline:
         while True:
             status = code.run(
                 state, flat, staging, phases.words, phases.sleepers, self._rank, offsets, *sizes,
-                reduction.divisor, dtype.type(1) / reduction.divisor, scratch,
+                reduction.divisor, scratch,
             )  # fmt: skip
             phases.phase = int(state[code.PHASE])
             if status == code.DONE:

@@ -113,9 +113,6 @@ class Reduction:
         self._sums: np.ndarray | None = None  # scratch memory of the compiled sum
         self.compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
         self.divisor = dtype.type(count if op == "AVG" else 1)
-        self._factor = dtype.type(1) if self.compilable and not count & (count - 1) else None
-        if self._factor is not None:
-            self._factor /= self.divisor  # exact: the divisor is a power of two
 
     def into(self, outputs: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
         """Write the reduction of `rows` (1-D, contiguous) to every one of `outputs`, which may be the rows."""
@@ -138,16 +135,14 @@ class Reduction:
             self.into(rows, rows)
 
     def _run_compiled(self, outputs: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
-        if len(rows) == 2 and len(outputs) == 2 and (outputs[0] is rows[0] or outputs[0] is rows[1]):
-            other = rows[1] if outputs[0] is rows[0] else rows[0]
-            if outputs[1] is other:
-                _compiled().pair_in_place(outputs[0], other, self._factor)
-                return
         shape = ((self.count + 1) // 2, COMPILED_BLOCK_BYTES // self.dtype.itemsize)
         if self._sums is None:
             self._sums = np.empty(shape, self.dtype)
         addresses = [np.array([row.ctypes.data for row in group], np.int64) for group in (rows, outputs)]
-        _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
+        if {id(row) for row in rows} == {id(output) for output in outputs}:
+            _compiled().sum_in_place(addresses[0], rows[0].size, self.divisor, self._sums)
+        else:
+            _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
 
     def _block(self, outputs: list[np.ndarray], rows: list[np.ndarray]) -> None:
         first = outputs[0]

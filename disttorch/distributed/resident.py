@@ -25,8 +25,7 @@ class ResidentSum:
         dtype, size = reduction.dtype, len(slices)
         shape = ((size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
         addresses = np.array([piece.ctypes.data for piece in slices], np.int64)
-        divisor = reduction.divisor
-        self._operands = addresses, slices[0].size, divisor, dtype.type(1) / divisor, np.empty(shape, dtype)
+        self._operands = addresses, slices[0].size, reduction.divisor, np.empty(shape, dtype)
         self._slices = slices  # keeps the memory
         self._state = np.empty(3, np.int64)
         self._state[:] = self._code.LAST, phases.phase, 0
