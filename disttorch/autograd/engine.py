@@ -55,6 +55,7 @@ class Sweep:
         self.pending: dict[Edge, Any] = {}
         self.owned: set[Edge] = set()
         self.callbacks: list[Callable[[], None]] = []
+        self.memory: dict[Edge, Any] = {}
         self.nodes, self.uses = reachable(roots)
         if targets is not None:
             self.nodes = _leading_to(self.nodes, self.captured)
@@ -71,13 +72,33 @@ class Sweep:
                 self.used(edge)
         plain = not (grad_mode.mode.anomaly or self.captured)
         pending = self.pending
+        if plain and self.accumulate and not self.create_graph:
+            self.memory = self.wanted_memory()
+        memory = self.memory
         for node in self.nodes:
             incoming = pending.pop((node, 0), None) if type(node.meta) is tuple else self.take(node)
             if node.hooks is None and plain:
-                results = () if incoming is None else node.op.backward(node, incoming, self.create_graph)
+                if incoming is None:
+                    results: Sequence[Any] = ()
+                elif memory and node.op.writers:
+                    results = node.op.backward_into(node, incoming, memory)
+                else:
+                    results = node.op.backward(node, incoming, self.create_graph)
             else:
                 results = self.differentiate(node, self.seen(node, incoming))
             self.spread(node, incoming, results)
+
+    def wanted_memory(self) -> dict[Edge, Any]:
+        """Ask the leaves that this pass uses once, and that have no gradient yet, where to put it."""
+        found = {}
+        for edge, uses in self.uses.items():
+            hooks = edge[0].__dict__.get("_hooks")
+            if hooks is None or hooks.memory is None or hooks.gradient or uses != 1 or edge[0]._grad is not None:
+                continue
+            memory = hooks.memory()
+            if memory is not None:
+                found[edge] = memory
+        return found
 
     def take(self, node: Node) -> Any:
         """Return the gradients that have arrived for a node with several outputs, as a list; None for none at all."""
@@ -103,7 +124,8 @@ class Sweep:
                 continue
             if result is not None:
                 result = space.fit(result, target._a.shape, target._a.dtype)
-                self.deposit(edge, result, space.is_fresh(result, incoming, node.saved))
+                fresh = space.is_fresh(result, incoming, node.saved) or result is self.memory.get(edge)
+                self.deposit(edge, result, fresh)
             self.used(edge)
         if node.saved and not self.retain:
             node.saved = None
@@ -304,6 +326,7 @@ def _sweep(
         for callback in sweep.callbacks:
             callback()
     finally:
+        sweep.memory = {}
         _current.running = outer
         if outer is None:
             _current.outermost = None

@@ -60,6 +60,7 @@ class _FunctionOp:
     """What a node needs from an operator, for one call of a user's Function."""
 
     differentiable = None
+    writers = ()
 
     def __init__(self, function: type[Function], ctx: FunctionCtx, outputs: dict[int, int]) -> None:
         self.grad_name = function.__name__ + "Backward"

@@ -40,15 +40,29 @@ def add_hook(table: OrderedDict[int, Any], hook: Callable[..., Any], *, first: b
     return handle
 
 
+class GradientMemory:
+    """Takes back that a leaf's gradient is wanted in some memory: `handle.remove()`."""
+
+    def __init__(self, hooks: Hooks, ask: Callable[[], Any] | None) -> None:
+        hooks.memory = ask
+        self._hooks, self._ask = hooks, ask
+
+    def remove(self) -> None:
+        """Take it back, unless somebody else wants it elsewhere by now."""
+        if self._hooks.memory is self._ask:
+            self._hooks.memory = None
+
+
 class Hooks:
     """The hooks of one leaf tensor or one graph node; made when the first is registered.
 
     `gradient[i]` holds the hooks on output i's gradient, `retained[i]` the tensor whose `.grad` keeps it;
     `before` and `after` are a node's own hooks; `accumulated` runs when a leaf's `.grad` is complete.
-    `where` is the stack at which the node was made, kept in anomaly mode.
+    `memory`, called as a backward pass begins, returns an array of the leaf's shape and type that should hold
+    its gradient, or None. `where` is the stack at which the node was made, kept in anomaly mode.
     """
 
-    __slots__ = ("accumulated", "after", "before", "gradient", "retained", "where")
+    __slots__ = ("accumulated", "after", "before", "gradient", "memory", "retained", "where")
 
     def __init__(self) -> None:
         self.gradient: dict[int, OrderedDict[int, Any]] = {}
@@ -56,6 +70,7 @@ class Hooks:
         self.before: OrderedDict[int, Any] = OrderedDict()
         self.after: OrderedDict[int, Any] = OrderedDict()
         self.accumulated: OrderedDict[int, Any] = OrderedDict()
+        self.memory: Callable[[], Any] | None = None
         self.where = ""
 
     def on_gradient(self, output: int) -> OrderedDict[int, Any]:

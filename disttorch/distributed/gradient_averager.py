@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from disttorch.autograd.engine import Sweep, outermost_pass
-from disttorch.autograd.hooks import RemovableHandle
+from disttorch.autograd.hooks import GradientMemory
 from disttorch.autograd.tensor import Tensor, alias, wrap
 from disttorch.backends import address, backend_of, device_of
 from disttorch.distributed.reducer import Reducer
@@ -71,6 +71,7 @@ class GradientAverager:
         self._views = [reducer.view(index) for index in range(len(self.parameters))]
         self._owners = [view if view.base is None else view.base for view in self._views]
         self._pass: list[Any] | None = None  # the callbacks of the pass that is averaged
+        self._plain_pass: list[Any] = [None]  # the same, unless it counts how often parameters are used
         self._left_over = bytearray(len(self.parameters))  # used in passes that were not averaged
         self._any_left_over = False
         self._own_memory: list[int] = []
@@ -78,7 +79,10 @@ class GradientAverager:
         self._uses_left: list[int] = []
         if static_graph:
             self.set_static_graph()
-        self._handles = [p.register_post_accumulate_grad_hook(self._hook(i)) for i, p in enumerate(self.parameters)]
+        self._handles: list[Any] = []
+        for index, parameter in enumerate(self.parameters):
+            self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(index)))
+            self._handles.append(GradientMemory(parameter._own_hooks(), self._wanted_memory(index)))
         self._references = self._count_references()
         weakref.finalize(self, _remove, self._handles).atexit = False
 
@@ -113,31 +117,52 @@ class GradientAverager:
 
     def _hook(self, index: int) -> Callable[[Tensor], None]:
         reference = weakref.ref(self)
-        view = self._views[index]
+        view, reducer, plain_pass = self._views[index], self.reducer, self._plain_pass
 
         def gradient_is_complete(parameter: Tensor) -> None:
+            # The usual case first, in few steps: backward has just filled the caches with other things.
+            grad, running = parameter._grad, outermost_pass()
+            assert grad is not None
+            assert running is not None
+            if (
+                plain_pass[0] is running.callbacks
+                and (grad._a is view or grad._counter == _NEW)
+                and not (grad._requires_grad or reducer.fired[index])
+            ):
+                reducer.mark_ready(index, grad._a)
+                grad._a = view
+                return
             averager = reference()
             if averager is None:
                 return
-            running = outermost_pass()
-            assert running is not None
-            if averager._pass is not running.callbacks and not averager._enter(running):
+            if averager._takes_part():
+                averager._complete(index, parameter)
+            else:
                 averager._left_over[index] = 1
                 averager._any_left_over = True
-                return
-            grad = parameter._grad
-            assert grad is not None
-            if averager._uses is not None or averager.reducer.fired[index] or grad._requires_grad:
-                averager._complete(index, parameter)
-            elif grad._a is view:
-                averager.reducer.mark_ready(index, view)
-            elif grad._counter == _NEW:
-                averager.reducer.mark_ready(index, grad._a)
-                grad._a = view
-            else:
-                averager._complete(index, parameter)
 
         return gradient_is_complete
+
+    def _wanted_memory(self, index: int) -> Callable[[], Any] | None:
+        """Return what lets the engine compute a gradient right into its bucket, None for one on a GPU."""
+        reference = weakref.ref(self)
+        view = self._views[index]
+        if not isinstance(view, np.ndarray):
+            return None
+
+        def wanted_memory() -> Any:
+            averager = reference()
+            if averager is None or not averager._takes_part() or averager.reducer.fired[index]:
+                return None
+            return view
+
+        return wanted_memory
+
+    def _takes_part(self) -> bool:
+        """Say whether the backward pass that now runs is averaged; begin with it if it is and has just begun."""
+        running = outermost_pass()
+        assert running is not None
+        return self._pass is running.callbacks or self._enter(running)
 
     def _enter(self, running: Sweep) -> bool:
         """Begin to average a backward pass, if it is one that is to be averaged."""
@@ -162,6 +187,7 @@ class GradientAverager:
 
     def _begin(self, callbacks: list[Any] | None) -> None:
         self._pass = callbacks
+        self._plain_pass[0] = callbacks if self._uses is None else None
         self.reducer.abandon()
         owner = self._owner()
         self.reducer.news = owner is not None and owner._backward_begins()
@@ -218,7 +244,7 @@ class GradientAverager:
 
     def _finish(self) -> None:
         """Wait for the averages at the end of the backward pass, and give them to parameters not used here."""
-        self._pass = None
+        self._pass = self._plain_pass[0] = None
         kept: dict[int, Any] = {}
         unused: list[int] = []
         reducer = self.reducer
@@ -341,6 +367,6 @@ def _move(tensors: list[Tensor], view: Any, owner: Any) -> None:
             tensor._a = as_strided(first, array.shape, array.strides)
 
 
-def _remove(handles: list[RemovableHandle]) -> None:
+def _remove(handles: list[Any]) -> None:
     for handle in handles:
         handle.remove()

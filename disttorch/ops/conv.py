@@ -28,8 +28,10 @@ def _(F, g, weight, x_shape, stride, padding, dilation, groups):
 
 
 @convolution.vjp("weight")
-def _(F, g, x, weight_shape, stride, padding, dilation, groups):
-    return F.convolution_weight_grad(g, F.conj(x), weight_shape, stride, padding, dilation, groups)
+def _(F, g, x, weight_shape, stride, padding, dilation, groups, *, into=None):
+    if into is None:
+        return F.convolution_weight_grad(g, F.conj(x), weight_shape, stride, padding, dilation, groups)
+    return kernels_of(g).convolution_weight_grad(g, F.conj(x), weight_shape, stride, padding, dilation, groups, into)
 
 
 @convolution.vjp("bias")

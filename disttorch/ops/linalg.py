@@ -41,6 +41,13 @@ def _(F, g, x):
     return F.mm(F.conj(F.mT(x)), g)
 
 
+def _mm_into(x: Any, y: Any, into: Any) -> Any:
+    if type(into) is np.ndarray and x.dtype == y.dtype == into.dtype and into.dtype.kind in "fc":
+        return np.matmul(x, y, out=into)
+    return raw.mm(x, y)
+
+
+raw.mm_into = _mm_into
 raw.mT = lambda a: a.swapaxes(-1, -2)
 traced.mT = lambda a: traced.transpose(a, a._a.ndim - 2, a._a.ndim - 1)
 
@@ -107,8 +114,9 @@ def _(F, g, weight):
 
 
 @_linear.vjp("weight")
-def _(F, g, x):
-    return F.mm(F.mT(F.rows(g)), F.conj(F.rows(x)))
+def _(F, g, x, *, into=None):
+    g, x = F.mT(F.rows(g)), F.conj(F.rows(x))
+    return F.mm(g, x) if into is None else F.mm_into(g, x, into)
 
 
 @_linear.vjp("bias")

@@ -15,13 +15,16 @@ rule asks for is saved. At first order `F` is `raw`, the same operators on array
 `create_graph` it is `traced`, and they are tensors, so the rule is itself differentiable. An operator of several
 inputs has one rule for each, or one rule for all that returns a tuple (None where there is no gradient).
 
+A rule may also take `*, into=None`: memory of the input's shape and type in which the gradient is wanted, which it
+writes to and returns if it can do so without a copy. It is given at first order only.
+
 A rule never casts or sums its result to the input's type and shape: the engine does. It must not return one array for
 two inputs, except `g` itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, SimpleNamespace
 from typing import Any
 
@@ -72,6 +75,7 @@ class Operator:
         self.takes_out = "out" in _parameters(kernel)
         self.rules: dict[int, tuple[Rule, list[tuple[int, int]], list[int] | None]] = {}
         self.joint = False
+        self.writers: set[int] = set()  # inputs whose rules take `into`
         self.slots: list[int] = []
         self._slots_of_rule: dict[int, list[int]] = {}
         self._plans: dict[tuple[bool, ...], tuple[int | None, ...]] = {}
@@ -94,6 +98,8 @@ class Operator:
         from_saved = [k for kind, k in getters if kind == _SAVED]
         self.rules[index] = (rule, getters, from_saved if len(from_saved) == len(getters) else None)
         self._slots_of_rule[index] = from_saved
+        if "into" in (rule.__kwdefaults__ or ()):
+            self.writers.add(index)
         if not self.variadic and len(self.inputs) <= 2 and not self.joint:
             self._plans.clear()
             self.pointwise_plan = [self.save_plan((m & 1 or None, m & 2 or None)[: len(self.inputs)]) for m in range(4)]
@@ -160,6 +166,23 @@ class Operator:
                 results.append(rule(F, g, saved[from_saved[0]]))
             else:
                 results.append(rule(F, g, *[saved[k] for k in from_saved]))
+        return results
+
+    def backward_into(self, node: Node, g: Any, memory: Mapping[Any, Any]) -> Sequence[Any]:
+        """Return the same at first order, with gradients in the memory that is wanted for an edge where that can be had."""
+        saved = saved_values(node, as_arrays=True) if node.saved or node.saved is None else ()
+        results: list[Any] = []
+        for index, edge in enumerate(node.edges):
+            if edge is None:
+                results.append(None)
+                continue
+            rule, getters, _ = self.rules.get(index) or self._no_rule(index)
+            arguments = self._arguments(getters, saved, node)
+            into = memory.get(edge) if index in self.writers else None
+            if into is None or edge[0]._grad is not None:
+                results.append(rule(raw, g, *arguments))
+            else:
+                results.append(rule(raw, g, *arguments, into=into))
         return results
 
     def _no_rule(self, index: int) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 import disttorch as torch
 from disttorch.autograd.engine import outermost_pass, queue_callback
+from disttorch.autograd.hooks import GradientMemory
 from disttorch.autograd.node import Node
 
 
@@ -390,3 +391,129 @@ def test_an_error_in_backward_leaves_the_mode_as_it_was() -> None:
     assert torch.autograd.grad_mode.is_grad_enabled()
     with pytest.raises(RuntimeError, match="only be installed during"):
         queue_callback(lambda: None)
+
+
+# -- gradients in memory that somebody has asked for -----------------------------------------------------------------
+
+
+def wanted(parameter: Any, dtype: Any = np.float64) -> np.ndarray:
+    """Ask for the gradient of a leaf to be put into the array that is returned."""
+    memory = np.full(parameter.shape, 7, dtype)
+    GradientMemory(parameter._own_hooks(), lambda: memory)
+    return memory
+
+
+def affine() -> tuple[Any, Any, Any]:
+    """Return a weight that a sum depends on, that sum, and the weight's gradient."""
+    x, weight = torch.arange(12.0, dtype=torch.float64).reshape(2, 2, 3), torch.ones(4, 3, dtype=torch.float64)
+    weight.requires_grad_()
+    factors = torch.arange(16.0, dtype=torch.float64).reshape(2, 2, 4)
+    out = (torch.nn.functional.linear(x, weight) * factors).sum()
+    return weight, out, np.einsum("abo,abi->oi", factors.numpy(), x.numpy())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_computes_its_weight_gradient_in_memory_asked_for(dtype: Any, groups: int) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Conv2d(2, 4, 3, groups=groups).to(torch.float64 if dtype is np.float64 else torch.float32)
+    x = torch.rand(2, 2, 6, 6, dtype=net.weight.dtype)
+    net(x).square().sum().backward()
+    want, net.weight.grad = net.weight.grad, None
+    memory = wanted(net.weight, dtype)
+    net(x).square().sum().backward()
+    np.testing.assert_array_equal(net.weight.grad.numpy(), want.numpy())
+    if dtype is np.float32 and groups == 1:
+        assert net.weight.grad._a is memory, "the compiled kernel writes where it is told to"
+
+
+def test_a_weight_gradient_is_computed_in_memory_asked_for() -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight)
+    out.backward()
+    assert weight.grad._a is memory
+    np.testing.assert_array_equal(memory, gradient)
+
+
+def test_a_gradient_is_added_to_an_old_one_and_not_put_into_memory_asked_for() -> None:
+    weight, out, gradient = affine()
+    old = weight.grad = torch.ones_like(weight)
+    memory = wanted(weight)
+    out.backward()
+    assert weight.grad is old
+    assert (memory == 7).all()
+    np.testing.assert_array_equal(old.numpy(), gradient + 1)
+
+
+def test_the_gradient_of_a_weight_used_twice_does_not_overwrite_the_first_part() -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight)
+    (out + torch.nn.functional.linear(torch.ones(1, 3, dtype=torch.float64), weight).sum()).backward()
+    assert (memory == 7).all()
+    np.testing.assert_array_equal(weight.grad.numpy(), gradient + 1)
+
+
+def test_a_gradient_that_a_nested_pass_has_made_is_not_overwritten() -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight)
+    inner = torch.nn.functional.linear(torch.ones(1, 3, dtype=torch.float64), weight).sum()
+    x = leaf(1.0)
+    x.register_hook(lambda g: inner.backward())
+    (out.detach() * 0 + x.sum()).backward()
+    assert weight.grad._a is memory
+    outer = leaf(1.0)
+    weight.grad = None
+    inner = torch.nn.functional.linear(torch.ones(1, 3, dtype=torch.float64), weight).sum()
+    late = outer * 1
+    late.register_hook(lambda g: inner.backward())
+    # The node of `late` is the last one made, so the nested pass comes before the product with the weight.
+    (out + late.sum()).backward()
+    np.testing.assert_array_equal(weight.grad.numpy(), gradient + 1)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda weight, out: out.backward(create_graph=True),
+        lambda weight, out: out.backward(inputs=[weight]),
+        lambda weight, out: setattr(weight, "grad", torch.autograd.grad(out, weight)[0]),
+    ],
+    ids=["create_graph", "inputs", "grad"],
+)
+def test_passes_of_other_kinds_use_their_own_memory(run: Any) -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight)
+    run(weight, out)
+    assert (memory == 7).all()
+    np.testing.assert_array_equal(weight.grad.detach().numpy(), gradient)
+
+
+def test_a_hook_may_keep_a_gradient_that_was_wanted_in_memory() -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight)
+    seen: list[Any] = []
+    weight.register_hook(seen.append)
+    out.backward()
+    assert (memory == 7).all(), "what a hook has seen must not change when the memory is used again"
+    np.testing.assert_array_equal(seen[0].numpy(), gradient)
+
+
+def test_memory_of_another_type_is_not_used() -> None:
+    weight, out, gradient = affine()
+    memory = wanted(weight, np.float32)
+    out.backward()
+    assert (memory == 7).all()
+    np.testing.assert_array_equal(weight.grad.numpy(), gradient)
+
+
+def test_asking_for_memory_can_be_taken_back() -> None:
+    weight, out, _ = affine()
+    memory = np.full(weight.shape, 7.0)
+    first = GradientMemory(weight._own_hooks(), lambda: memory)
+    second = GradientMemory(weight._own_hooks(), lambda: memory)
+    first.remove()
+    assert weight._own_hooks().memory is not None, "somebody else has asked since"
+    second.remove()
+    out.backward()
+    assert weight.grad._a is not memory
+    assert (memory == 7).all()

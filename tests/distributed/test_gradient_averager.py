@@ -150,6 +150,27 @@ def check_grad_memory() -> None:
     assert weight.grad._a is viewing.reducer.view(0)
 
 
+def check_no_copy() -> None:
+    net, first = nn.Linear(3, 2), []
+    net.weight.register_post_accumulate_grad_hook(lambda weight: first.append(weight.grad._a))
+    model = DistributedDataParallel(net)
+    for _ in range(2):
+        net.zero_grad()
+        model(torch.full((1, 3), float(dist.get_rank() + 1))).sum().backward()
+        assert net.weight.grad.tolist() == [[1.5] * 3] * 2
+    assert all(array is model.reducer.view(0) for array in first), "copied to the bucket"
+    model.reducer.view(0).fill(7)
+    with model.no_sync():
+        net.zero_grad()
+        model(torch.ones(1, 3)).sum().backward()
+    assert first[-1] is not model.reducer.view(0)
+    assert (model.reducer.view(0) == 7).all(), "a pass that is not averaged has nothing to do with the bucket"
+
+
+def test_the_gradient_of_a_weight_is_computed_in_its_bucket() -> None:
+    run(check_no_copy, 2, timeout=60)
+
+
 def test_grad_may_be_kept_changed_and_replaced() -> None:
     run(check_grad_memory, 2, timeout=60)
 

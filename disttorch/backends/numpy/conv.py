@@ -76,10 +76,16 @@ def convolution_weight_grad(
     padding: Sizes,
     dilation: Sizes,
     groups: int,
+    into: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Gradient of the weight, of shape `weight_shape`, for the output gradient `g` [N, O, *out]."""
+    """Gradient of the weight, of shape `weight_shape`, for the output gradient `g` [N, O, *out].
+
+    into: contiguous memory of that shape that the compiled kernel writes to; it is returned then.
+    """
     if _direct(g, x, groups):
-        return _weight_grad_direct(g, x, weight_shape, stride, padding, dilation)
+        if into is None or into.dtype != g.dtype:
+            into = np.empty(weight_shape, dtype=g.dtype)
+        return _weight_grad_direct(g, x, into, stride, padding, dilation)
     return _conv_general.weight_grad(g, x, weight_shape, stride, padding, dilation, groups)
 
 
@@ -169,20 +175,19 @@ def _forward_direct(
 def _weight_grad_direct(
     g: np.ndarray,
     x: np.ndarray,
-    weight_shape: Sizes,
+    into: np.ndarray,
     stride: Sizes,
     padding: Sizes,
     dilation: Sizes,
 ) -> np.ndarray:
     plan = _forward_plan(
         x.shape[:2],
-        _pair(weight_shape[2:], 1),
+        _pair(into.shape[2:], 1),
         _pair(g.shape[2:], 1),
         _pair(stride, 1),
         _pair(padding, 0),
         _pair(dilation, 1),
     )
-    grad = np.empty(weight_shape, dtype=g.dtype)
     compiled("conv").weight_gradient(
         _image(g),
         _image(x),
@@ -191,9 +196,9 @@ def _weight_grad_direct(
         plan.places,
         plan.starts,
         plan.geometry,
-        grad.reshape(-1),
+        into.reshape(-1),
     )
-    return grad
+    return into
 
 
 def _input_grad_direct(
