@@ -6,8 +6,17 @@ import gc
 import os
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
+
+# Where tests run side by side (pytest-xdist), each of them has one core; to be said before NumPy is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(_variable, "1")
+
+_HERE = Path(__file__).parent
+_WITH_PROCESSES = _HERE / "distributed", _HERE / "launcher"
 
 # Hundreds of processes that the tests start import disttorch. Where Python is told not to keep what it compiles next to
 # the sources, each of them would compile all of it; they share a folder that goes with this run.
@@ -28,6 +37,14 @@ def pytest_unconfigure() -> None:
     """Remove what they compiled."""
     if _bytecode is not None:
         _bytecode.cleanup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start ranks, before tests are chosen by their marks."""
+    for item in items:
+        if any(folder in item.path.parents for folder in _WITH_PROCESSES):
+            item.add_marker("processes")
 
 
 def pytest_collection_finish() -> None:

@@ -127,7 +127,11 @@ def test_arrays_come_back(dtype: str) -> None:
     assert got[1] == array[0, 0]
 
 
-@pytest.mark.parametrize("value", [object(), np.array([None]), print, [1, {2: lambda: 0}]], ids=str)
+@pytest.mark.parametrize(
+    "value",
+    [object(), np.array([None]), print, [1, {2: lambda: 0}]],
+    ids=["an object", "an array of objects", "a function", "a function in a dictionary"],
+)
 def test_what_would_need_pickle_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="cannot send"):
         objects.dumps(value)

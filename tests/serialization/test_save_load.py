@@ -196,7 +196,7 @@ PLAIN = [
     {},
     {1: {2: {}}},
     set(),
-    {1, "a"},
+    {1, 2.5},
     frozenset((1, 2)),
     Counter("aab"),
     OrderedDict(b=1, a=2),

@@ -64,7 +64,11 @@ def test_arrays_of_different_types_are_promoted():
         default_collate([np.zeros(2), np.zeros(3)])
 
 
-@pytest.mark.parametrize("batch", [[np.array(["a"])], [object()], [None, None], [np.array([None])]], ids=repr)
+@pytest.mark.parametrize(
+    "batch",
+    [[np.array(["a"])], [object()], [None, None], [np.array([None])]],
+    ids=["strings", "an object", "None", "an array of objects"],
+)
 def test_other_objects_are_refused(batch):
     with pytest.raises(
         TypeError, match="default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists"
