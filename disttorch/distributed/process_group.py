@@ -172,6 +172,7 @@ class ProcessGroup:
                 self._run(work, patient=True)
             except BaseException:
                 self._fail_queued()
+            del work  # and what it refers to, rather than keep it until there is another one
 
     def _fail_queued(self) -> None:
         """After a failure nothing more can run: hand the same error to everything that waits."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import weakref
+
 import numpy as np
 import pytest
 
+import disttorch as torch
 import disttorch.distributed as dist
 from disttorch.testing.distributed import run
 
@@ -171,3 +175,18 @@ def check_aliased() -> list[float]:
 def test_what_is_sent_may_be_where_the_result_goes() -> None:
     got = run(check_aliased, 2, environment={"DISTTORCH_TRANSPORT": "tcp"})
     assert got == [[0, 10], [1, 11]]
+
+
+def check_release() -> None:
+    tensor = torch.ones(8)
+    reference = weakref.ref(tensor)
+    dist.all_reduce(tensor, async_op=True).wait()
+    del tensor
+    until = time.monotonic() + 5
+    while reference() is not None and time.monotonic() < until:
+        time.sleep(0.001)
+    assert reference() is None, "the communication thread holds what it has reduced"
+
+
+def test_a_tensor_is_let_go_when_its_collective_is_over() -> None:
+    run(check_release, 2)
