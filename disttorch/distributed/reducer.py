@@ -14,6 +14,7 @@ tells whether anybody had one; with `weighted`, the rank's weight is in there, t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,8 @@ class Reducer:
     number of ranks.
 
     In every step call `mark_ready` once for each gradient that exists and then `finalize`; buckets
-    are reduced in order, each as soon as it and those before it are full.
+    are reduced in order, each as soon as it and those before it are full, if `overlaps`: where a
+    rank has one core and only memory to wait for, another thread would not save but cost time.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Reducer:
         self._place = [where[index] for index in range(len(parameters))]
         self.fired = bytearray(len(parameters))
         self._next = 0
+        self._put_off: list[Span] = []
+        self.overlaps = len(os.sched_getaffinity(0)) > 1 or not all(span.is_memory_only for span in self.buckets)
 
     def _agree(
         self, names: Sequence[str], parameters: Sequence[Any], places: Sequence[str], sizes: list[int]
@@ -141,6 +145,7 @@ class Reducer:
         """Begin a step anew, forgetting gradients that were marked and not yet reduced."""
         self.fired = bytearray(len(self._views))
         self._next = 0
+        self._put_off = []
         for span in self.buckets:
             span.begin()
 
@@ -209,6 +214,8 @@ class Reducer:
             span.unused.append(position)
             span.missing -= 1
         self._launch_full(len(self.buckets))
+        for span in self._put_off:
+            self._launch(span, async_op=False)
         if self._hook is not None:
             self._finish_hooks()
         self._wait()
@@ -232,7 +239,7 @@ class Reducer:
         """Start those of the first `due` buckets that are full, in order: every rank starts them in the same.
 
         The last one is due only when backward has ended: there is nothing left to overlap with, so
-        it runs in the calling thread, which saves two thread switches.
+        it runs in the calling thread, which saves two thread switches. Without overlap all do.
         """
         buckets = self.buckets
         while self._next < due and not buckets[self._next].missing:
@@ -242,8 +249,10 @@ class Reducer:
             span.mark_flags(self.news)
             if self._hook is not None:
                 self._run_hook(span)
-            else:
+            elif self.overlaps:
                 self._launch(span, async_op=span is not buckets[-1])
+            else:
+                self._put_off.append(span)
 
     def _launch(self, span: Span, async_op: bool) -> None:
         op = "AVG" if self._divisor is None and not self.weighted else "SUM"
