@@ -41,7 +41,7 @@ def add_hook(table: OrderedDict[int, Any], hook: Callable[..., Any], *, first: b
 
 
 class GradientMemory:
-    """Takes back that a leaf's gradient is wanted in some memory: `handle.remove()`."""
+    """Has the gradient of the leaf whose `hooks` these are put into what `ask()` returns, until `remove()`."""
 
     def __init__(self, hooks: Hooks, ask: Callable[[], Any] | None) -> None:
         hooks.memory = ask

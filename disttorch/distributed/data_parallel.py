@@ -39,10 +39,11 @@ class DistributedDataParallel(Module, Joinable):
 
     Every rank builds the same module: DistError on every rank if names, shapes, types or `requires_grad` differ. Unless
     `init_sync=False`, rank 0's parameters and buffers are then copied to all. A gradient is averaged, in buckets of
-    `bucket_cap_mb`, as soon as it is complete, while backward goes on (where a rank has one core and all share memory: when
+    `bucket_cap_mb`, as soon as it is complete, while backward goes on (where rank 0 has one core and all share memory: when
     it has ended); when `backward()` returns, `.grad` is the same on every rank to the last bit. A parameter that no rank
-    used keeps `.grad`; one that only some used counts as zero elsewhere. At the end of a backward pass rank 0's buffers are copied to all, if any rank has changed its own
-    (`forward_sync_buffers`, formerly `broadcast_buffers`; PyTorch does it at the beginning of the next forward pass).
+    used keeps `.grad`; one that only some used counts as zero elsewhere. At the end of a backward pass rank 0's buffers are
+    copied to all, if any rank has changed its own (`forward_sync_buffers`, formerly `broadcast_buffers`; PyTorch does it at
+    the beginning of the next forward pass).
 
     `gradient_as_bucket_view`: `.grad` is always memory of the buckets, which the next pass overwrites. Without it, memory
     that the program has given to `.grad`, or old gradients that it still holds, are respected. `static_graph`: every pass

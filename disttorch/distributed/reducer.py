@@ -47,8 +47,8 @@ class Reducer:
     number of ranks.
 
     In every step call `mark_ready` once for each gradient that exists and then `finalize`; buckets
-    are reduced in order, each as soon as it and those before it are full, if `overlaps`: where a
-    rank has one core and only memory to wait for, another thread would not save but cost time.
+    are reduced in order, each as soon as it and those before it are full, if `overlaps`: where rank 0
+    has one core and there is only memory to wait for, another thread would not save but cost time.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class Reducer:
         for parameter in parameters:
             check_reducible("AVG", parameter.dtype)
         places = kinds_of_places(parameters)
-        bucket_bytes, first_bucket_bytes = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes])
+        agreed = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes])
+        bucket_bytes, first_bucket_bytes = agreed["bucket sizes"]
         kinds = [f"{p.dtype.name} {place}" for p, place in zip(parameters, places)]
         plan = plan_buckets([p.nbytes for p in parameters], kinds, first_bucket_bytes, bucket_bytes)
         self._views: list[Any] = [None] * len(parameters)
@@ -83,17 +84,17 @@ class Reducer:
         self.fired = bytearray(len(parameters))
         self._next = 0
         self._put_off: list[Span] = []
-        self.overlaps = len(os.sched_getaffinity(0)) > 1 or not all(span.is_memory_only for span in self.buckets)
+        # The same on every rank: there may be other collectives between a bucket's last gradient and the end of backward.
+        self.overlaps = agreed["cores"] > 1 or not all(span.is_memory_only for span in self.buckets)
 
     def _agree(
         self, names: Sequence[str], parameters: Sequence[Any], places: Sequence[str], sizes: list[int]
-    ) -> list[int]:
-        """Check that all ranks hold the same parameters and return rank 0's bucket sizes."""
+    ) -> dict[str, Any]:
+        """Check that all ranks hold the same parameters and return rank 0's bucket sizes and number of cores."""
         described = zip(names, parameters, places, strict=True)
         mine = [["parameter", n, p.dtype.name, list(p.shape), True, place] for n, p, place in described]
-        first = check_same_model(mine, {"weighted": self.weighted, "bucket sizes": sizes}, {"weighted"}, self._group)
-        agreed: list[int] = first["bucket sizes"]
-        return agreed
+        options = {"weighted": self.weighted, "bucket sizes": sizes, "cores": len(os.sched_getaffinity(0))}
+        return check_same_model(mine, options, {"weighted"}, self._group)
 
     def _build(self, members: list[int], names: Sequence[str], parameters: Sequence[Any]) -> Span:
         number = self._group.buckets
