@@ -30,24 +30,27 @@ def atomic_write(path: str) -> Iterator[BinaryIO]:
     folder = os.path.dirname(path)
     temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
     try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-    except PermissionError:
-        raise PermissionError(
-            f"cannot create files in the folder '{folder}', where '{os.path.basename(path)}' is to be"
-        ) from None
-    try:
-        with open(descriptor, "wb") as file:
+        with _create(temporary, path) as file:
             if mode is not None:
-                os.fchmod(descriptor, stat.S_IMODE(mode))
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except BaseException:  # Ctrl-C may come as soon as the file is there
+        with contextlib.suppress(FileNotFoundError, PermissionError):
             os.unlink(temporary)
         raise
     _sync_folder(folder)
+
+
+def _create(temporary: str, path: str) -> BinaryIO:
+    try:
+        return open(temporary, "xb")
+    except PermissionError:
+        raise PermissionError(
+            f"cannot create files in the folder '{os.path.dirname(path)}', where '{os.path.basename(path)}' is to be"
+        ) from None
 
 
 def _check_target(path: str) -> int | None:

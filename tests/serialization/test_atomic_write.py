@@ -131,6 +131,18 @@ def test_a_folder_that_takes_no_files(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*args: Any) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(atomic.os, "open", refuse)
+    monkeypatch.setattr(atomic, "open", refuse, raising=False)
     with pytest.raises(PermissionError, match=r"cannot create files in the folder '.*'"):
         save(1, tmp_path / "model.pt")
+
+
+def test_an_interrupt_as_soon_as_the_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: str, mode: str) -> Any:
+        open(path, mode).close()
+        assert list(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "open", interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        save(1, tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
