@@ -2,8 +2,8 @@
 
 Parameters are packed into buckets in reverse order of registration, about the order in which
 backward finishes them. A bucket's memory is this rank's row of a shared segment; when its last
-gradient is there, its all-reduce starts in the communication thread. Gradients on a GPU are in a bucket
-there, which that thread copies to the segment and back. After the parameters' values
+gradient is there, its all-reduce starts in the communication thread (or, see `Reducer`, waits for the end
+of backward). Gradients on a GPU are in a bucket there, which that thread copies to the segment and back. After the parameters' values
 a bucket holds one number per parameter, 1 where this rank had a gradient, so that one sum also
 tells whether anybody had one; with `weighted`, the rank's weight is in there, too.
 
