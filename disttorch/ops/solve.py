@@ -108,12 +108,20 @@ def _solve(xp, a, b):
     """Return A^-1 B, and for each A where U has a zero, or 0."""
     try:
         with kernels_of(a).linalg_errors(a):
-            return xp.linalg.solve(a, b), xp.zeros(a.shape[:-2], np.int32)
+            return _solution(xp, a, b), xp.zeros(a.shape[:-2], np.int32)
     except np.linalg.LinAlgError:
         info = _zero_pivots(xp, a)
     whole = info[..., None, None] == 0
-    found = xp.linalg.solve(xp.where(whole, a, xp.eye(a.shape[-1], dtype=a.dtype)), b)
+    found = _solution(xp, xp.where(whole, a, xp.eye(a.shape[-1], dtype=a.dtype)), b)
     return xp.where(whole, found, xp.nan).astype(b.dtype), info
+
+
+def _solution(xp, a, b):
+    """Return A^-1 B of two stacks of matrices, which CuPy does not broadcast."""
+    if a.shape[:-2] != b.shape[:-2]:
+        stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (xp.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
+    return xp.linalg.solve(a, b)
 
 
 @_solve.vjp

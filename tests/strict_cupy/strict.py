@@ -313,6 +313,7 @@ class Namespace:
     def _function(self, name: str, member: Any) -> Callable[..., Any]:
         parameters = NAMES[self._module][name]
         checked = self._module == "cupy.linalg"
+        demand = _DEMANDS.get(f"{self._module}.{name}")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if parameters is not None:
@@ -320,6 +321,8 @@ class Namespace:
                 many = any(name.startswith("*") for name in parameters)
                 if unknown or (len(args) > len(parameters) and not many):
                     raise TypeError(f"{self._module}.{name} takes ({', '.join(parameters)}), got {sorted(unknown)}")
+            if demand is not None:
+                demand(*args)
             try:
                 result = wrapped(member(*unwrapped(args), **{key: unwrapped(item) for key, item in kwargs.items()}))
                 if isinstance(result, ndarray) and args and isinstance(args[0], ndarray):
@@ -333,6 +336,8 @@ class Namespace:
         if isinstance(member, np.ufunc):
             for method in ("reduce", "accumulate") if name in ("add", "multiply") else ():
                 setattr(call, method, _ufunc_method(getattr(member, method)))
+            if name == "add":
+                call.at = _add_at  # type: ignore[attr-defined]
             call.outer = _ufunc_method(member.outer)  # type: ignore[attr-defined]
         return call
 
@@ -353,12 +358,28 @@ def _as_strided(x: ndarray, shape: Any = None, strides: Any = None) -> ndarray:
     return ndarray(np.lib.stride_tricks.as_strided(x._v, shape, strides))
 
 
-def _scatter_add(a: ndarray, slices: Any, value: Any) -> None:
+def _add_at(a: ndarray, slices: Any, value: Any) -> None:
     if a.dtype.char not in "iILQefdFD":
-        raise TypeError(f"cupyx.scatter_add only supports int32, float16, ... as data type, not {a.dtype}")
+        raise TypeError(f"cupy.add.at only supports int32, float16, ... as data type, not {a.dtype}")
     np.add.at(a._v, unwrapped(slices), unwrapped(value))
 
 
+def _expect_arrays(*args: Any) -> None:
+    if not all(isinstance(x, ndarray) for x in args):
+        raise AttributeError("an operand that must be an array has no attribute 'astype'")
+
+
+def _expect_equal_stacks(a: ndarray, b: ndarray) -> None:
+    if b.ndim > 1 and a.shape[:-1] != b.shape[:-1]:
+        raise ValueError("a must have (..., M, M) shape and b must have (..., M, K) for multidimensional b")
+
+
+# What CuPy's functions ask of their operands beyond what NumPy's ask.
+_DEMANDS: dict[str, Callable[..., None]] = {
+    "cupy.where": lambda condition, *_: _expect_arrays(condition),
+    "cupy.linalg.solve": _expect_equal_stacks,
+    "cupyx.scipy.special.polygamma": _expect_arrays,
+}
 _linalg_raises: list[str] = []
 
 
@@ -386,7 +407,6 @@ cupy = Namespace(
     cuda=SimpleNamespace(Device=Device, Stream=Stream, Event=Event, runtime=runtime),
 )  # fmt: skip
 cupyx = SimpleNamespace(
-    scatter_add=_scatter_add,
     errstate=_errstate,
     scipy=SimpleNamespace(
         special=Namespace("cupyx.scipy.special", scipy.special),

@@ -36,7 +36,7 @@ REFUSED: dict[str, Callable[[Any, np.ndarray], Any]] = {
     "where=": lambda x, host: x.sum(where=x > 0),
     "initial=": lambda x, host: x.max(initial=0.0),
     "a keyword of NumPy's function alone": lambda x, host: strict.cupy.searchsorted(x, x, method="fast"),
-    "integers of 64 bits in scatter_add": lambda x, host: strict.cupyx.scatter_add(x.astype(int), (x.astype(int),), 1),
+    "integers of 64 bits in add.at": lambda x, host: strict.cupy.add.at(x.astype(int), (x.astype(int),), 1),
 }
 
 
@@ -44,6 +44,16 @@ REFUSED: dict[str, Callable[[Any, np.ndarray], Any]] = {
 def test_it_refuses(attempt: Callable[[Any, np.ndarray], Any]) -> None:
     with pytest.raises(TypeError):
         attempt(made(1.0, 2.0), np.array([0.0, 1.0]))
+
+
+def test_it_takes_no_operands_that_cupy_fails_on() -> None:
+    x, special = strict.asarray(np.eye(2)), strict.cupyx.scipy.special
+    with pytest.raises(AttributeError, match="must be an array"):
+        special.polygamma(1, x)
+    with pytest.raises(AttributeError, match="must be an array"):
+        strict.cupy.where(True, x, x)
+    with pytest.raises(ValueError, match="shape"):
+        strict.cupy.linalg.solve(x, strict.asarray(np.ones((3, 2, 1))))
 
 
 @pytest.mark.parametrize("name", ["apply_over_axes_", "einsum_path", "emath", "trapezoid_", "unstack"])

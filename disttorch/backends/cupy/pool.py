@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.backends.cupy._library import Sizes, compute_dtype, extension, library, pad_spatial, taps
+from disttorch.backends.cupy._library import Sizes, compute_dtype, library, pad_spatial, taps
 from disttorch.backends.numpy.pool import output_size
 
 
@@ -47,7 +47,7 @@ def max_pool_grad(g: Any, indices: Any, input_shape: Sizes) -> Any:
     grad = xp.zeros(planes * plane, dtype)
     offsets = xp.arange(planes, dtype=np.int64).reshape(-1, 1) * plane
     places = (indices.reshape(planes, prod(g.shape[2:])) + offsets).ravel()
-    extension(g).scatter_add(grad, places, g.astype(dtype, copy=False).ravel())
+    xp.add.at(grad, places, g.astype(dtype, copy=False).ravel())
     return grad.reshape(tuple(input_shape)).astype(g.dtype, copy=False)
 
 

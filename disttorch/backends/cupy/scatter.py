@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from disttorch.backends.cupy._library import compute_dtype, extension, library
+from disttorch.backends.cupy._library import compute_dtype, library
 
 _COMBINE = {"sum": "add", "prod": "multiply", "amin": "minimum", "amax": "maximum"}
 
@@ -33,7 +33,7 @@ def _add_at(target: Any, index: tuple[Any, ...], values: Any) -> None:
     values, total = values.astype(wide, copy=False), target.astype(wide, copy=False)
     if wide == np.int64:  # the same bits as of unsigned sums
         values, total = values.view(np.uint64), total.view(np.uint64)
-    extension(target).scatter_add(total, index, values)
+    library(target).add.at(total, index, values)
     if wide != dtype:
         target[...] = total.astype(dtype)
 

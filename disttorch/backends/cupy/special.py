@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from disttorch.backends import numpy as host
-from disttorch.backends.cupy._library import compute_dtype, extension, on_host
+from disttorch.backends.cupy._library import compute_dtype, extension, library, on_host
 
 
 def erf(x: Any) -> Any:
@@ -21,8 +21,8 @@ def scipy_special(name: str, *operands: Any) -> Any:
     function = getattr(extension(_first(operands)).scipy.special, name, None)
     if function is None:
         return on_host(host.scipy_special, name, *operands)
-    dtype = _first(operands).dtype
-    wide = [x.astype(compute_dtype(x.dtype), copy=False) if hasattr(x, "dtype") else x for x in operands]
+    dtype, xp = _first(operands).dtype, library(_first(operands))
+    wide = [xp.asarray(x, compute_dtype(dtype)) for x in operands]  # `polygamma` takes no number for its order
     return function(*wide).astype(dtype, copy=False)
 
 
