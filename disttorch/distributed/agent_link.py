@@ -12,9 +12,11 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from array import array
+from types import FrameType
 from typing import Any
 
 from disttorch.distributed import progress, wire
@@ -25,6 +27,9 @@ FD_VARIABLE = "DISTTORCH_AGENT_FD"
 PEER_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 4
 _REPLY_SECONDS = 60.0
 _PROGRESS_SECONDS = 1.0
+# Functions out of which Python lets no exception: finalizers, and what LLVM calls while it compiles for Numba.
+_DROPPING = frozenset({"__del__", "_raw_object_cache_notify", "_raw_object_cache_getbuffer"})
+_AGAIN_SECONDS = 0.01
 
 _link: AgentLink | None = None
 
@@ -80,7 +85,8 @@ class AgentLink:
         self.pid = os.getpid()
         self._socket = socket.socket(fileno=fd)
         self._socket.set_inheritable(False)
-        self._stop, self._stopper = os.pipe()
+        # Signals that the monitor is to send to the main thread once more; 0 ends the monitor.
+        self._wake, self._waker = os.pipe()
         self._thread: threading.Thread | None = None
         self._segments: dict[str, tuple[dict[str, Any], int]] = {}
         self._news = threading.Condition()
@@ -101,7 +107,7 @@ class AgentLink:
     def abandon(self, reason: str) -> None:
         """Count this rank as failed; the main thread knows."""
         with self._news:
-            self._main_knows = True
+            self._main_knows, self._raise_in_main = True, False
             if self.failure is None:
                 self.failure = PeerFailed(self.welcome["rank"], reason)
             self._news.notify_all()
@@ -138,6 +144,7 @@ class AgentLink:
             return
         if threading.current_thread() is threading.main_thread():
             signal.signal(PEER_SIGNAL, self._raise_peer_failed)
+            self._report_dropped, sys.unraisablehook = sys.unraisablehook, self._raise_again
             self._raise_in_main = True
         self._thread = threading.Thread(target=self._monitor, name="disttorch-monitor", daemon=True)
         self._thread.start()
@@ -161,16 +168,20 @@ class AgentLink:
     def _monitor(self) -> None:
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
-        poller.register(self._stop, select.POLLIN)
+        poller.register(self._wake, select.POLLIN)
         next_report = time.monotonic() + _PROGRESS_SECONDS
         while True:
             ready = poller.poll(max(0.0, next_report - time.monotonic()) * 1000)
-            if any(fd == self._stop for fd, _ in ready):
-                return
+            if any(fd == self._wake for fd, _ in ready):
+                number = os.read(self._wake, 1)[0]
+                if not number:
+                    return
+                time.sleep(_AGAIN_SECONDS)
+                self._signal_main(number)
             if time.monotonic() >= next_report:
                 self.report_progress()
                 next_report = time.monotonic() + _PROGRESS_SECONDS
-            if not ready:
+            if all(fd == self._wake for fd, _ in ready):
                 continue
             try:
                 message, fd = self._receive()
@@ -189,13 +200,45 @@ class AgentLink:
             elif kind == "abort" and self.failure is None:
                 self.failure = PeerFailed(message["rank"], message["reason"], message["traceback"])
             self._news.notify_all()
-        if kind == "abort" and self._raise_in_main:
-            signal.pthread_kill(threading.main_thread().ident or 0, PEER_SIGNAL)
+        if kind == "abort":
+            self._signal_main(PEER_SIGNAL)
 
-    def _raise_peer_failed(self, _signal: int, _frame: object) -> None:
-        if self.failure is not None and not self._main_knows:
-            self._tell_main()
-            raise self.failure
+    def _signal_main(self, number: int) -> None:
+        if self._raise_in_main:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+
+    def _raise_peer_failed(self, _signal: int, frame: FrameType | None) -> None:
+        if self.failure is None or self._main_knows:
+            return
+        if _drops_exceptions(frame):
+            os.write(self._waker, bytes([PEER_SIGNAL]))
+            return
+        self._tell_main()
+        raise self.failure
+
+    def _raise_again(self, dropped: sys.UnraisableHookArgs) -> None:
+        """Raise what Python has dropped, if it is PeerFailed or Ctrl-C, once more in a moment: `sys.unraisablehook`.
+
+        A signal's exception may come in the callback of a weak reference or in one from C. Not at the exit, when all
+        that the main thread still does drops exceptions.
+        """
+        main = threading.main_thread()
+        ours = self._raise_in_main and self.pid == os.getpid()
+        if ours and threading.current_thread() is main and main.is_alive():
+            if dropped.exc_value is self.failure:
+                self._main_knows = False
+                os.write(self._waker, bytes([PEER_SIGNAL]))
+                return
+            if dropped.exc_type is KeyboardInterrupt:
+                os.write(self._waker, bytes([signal.SIGINT]))
+                return
+        self._report_dropped(dropped)
+
+    def _leave_main(self) -> None:
+        """Raise nothing in the main thread any more."""
+        self._raise_in_main = False
+        if sys.unraisablehook == self._raise_again:
+            sys.unraisablehook = self._report_dropped
 
     def _tell_main(self) -> None:
         """Note that the main thread raises PeerFailed now: the signal must not raise it again in its handlers."""
@@ -208,6 +251,15 @@ class AgentLink:
         if os.getpgid(0) == os.getpid():
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
+
+
+def _drops_exceptions(frame: FrameType | None) -> bool:
+    """Say whether an exception in this frame would not reach the program."""
+    while frame is not None:
+        if frame.f_code.co_name in _DROPPING:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def send_descriptor(sock: socket.socket, data: bytes, fd: int) -> None:

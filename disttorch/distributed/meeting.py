@@ -12,7 +12,6 @@ import multiprocessing.util
 import os
 import secrets
 import select
-import signal
 import socket
 import struct
 import subprocess
@@ -59,12 +58,13 @@ class MeetingLink(AgentLink):
         else:
             self.send("failed", **describe(error))
             agent_link.abandon("raised an exception")
-        os.write(self._stopper, b"\0")
+        self._leave_main()
+        os.write(self._waker, b"\0")
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(_MARGIN_SECONDS)
         self._socket.close()
-        os.close(self._stop)
-        os.close(self._stopper)
+        os.close(self._wake)
+        os.close(self._waker)
         if agent_link.current() is self:
             agent_link.attach(None)
 
@@ -76,8 +76,7 @@ class MeetingLink(AgentLink):
             if self.failure is None:
                 self.failure = DistNetworkError("the process that connects the ranks is gone")
             self._news.notify_all()
-        if self._raise_in_main:
-            signal.pthread_kill(threading.main_thread().ident or 0, PEER_SIGNAL)
+        self._signal_main(PEER_SIGNAL)
 
 
 def join(store: Store, rank: int, world_size: int, timeout: float) -> MeetingLink:

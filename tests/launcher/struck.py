@@ -152,6 +152,7 @@ def run(state: str, culprit: bool) -> None:
         model = torch.nn.parallel.DistributedDataParallel(
             torch.nn.Sequential(torch.nn.Linear(300, 300), torch.nn.Tanh())
         )
+        model(torch.ones(2, 300, requires_grad=True)).sum().backward()  # compiles what is not in Numba's cache
         hidden = model(torch.ones(2, 300, requires_grad=True))
         if culprit:
             hidden.register_hook(lambda grad: strike())
