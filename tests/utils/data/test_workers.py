@@ -18,6 +18,7 @@ import pytest
 
 import disttorch as torch
 from disttorch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset, get_worker_info, sample_rng
+from disttorch.utils.data._utils.pool import FINISH_SECONDS
 
 # Workers of the server cannot import this module: its classes travel by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -421,21 +422,17 @@ def test_dead_workers_are_named(start, how, text):
         list(DataLoader(Dying(how), num_workers=2))
 
 
-def test_a_killed_worker_is_noticed_while_others_deliver(leftovers):
-    children, _ = leftovers
-
+def test_a_killed_worker_is_noticed_while_others_deliver():
     class Slow(Squares):
         def __getitem__(self, index):
             time.sleep(0.05)
             return get_worker_info().id, os.getpid()
 
-    before = children()
     batches = iter(DataLoader(Slow(400), num_workers=2, prefetch_factor=20))
-    next(batches)
-    victim = max(children() - before)
-    os.kill(victim, signal.SIGKILL)
+    _, victim = next(batches)
+    os.kill(int(victim), signal.SIGKILL)
     begin = time.monotonic()
-    with pytest.raises(RuntimeError, match=rf"\(pid {victim}\) is killed"):
+    with pytest.raises(RuntimeError, match=rf"\(pid {int(victim)}\) is killed"):
         for _ in batches:
             pass
     assert time.monotonic() - begin < 10  # the whole would take over 10 s
@@ -455,6 +452,22 @@ def test_timeout(start, monkeypatch):
         RuntimeError, match=r"DataLoader timed out after 1.5 seconds, waiting for batch 1 from worker 0"
     ):
         next(batches)
+
+
+def test_a_stopped_worker_ends_with_its_loader(start, leftovers):
+    class Pids(Squares):
+        def __getitem__(self, index):
+            return os.getpid()
+
+    children, wait_until = leftovers
+    before = children()
+    batches = iter(DataLoader(Pids(100), num_workers=1))
+    os.kill(int(next(batches)), signal.SIGSTOP)
+    begin = time.monotonic()
+    del batches
+    gc.collect()
+    assert wait_until(lambda: children() <= before)
+    assert time.monotonic() - begin < FINISH_SECONDS
 
 
 def test_nothing_is_left_of_abandoned_iterations(start, leftovers):

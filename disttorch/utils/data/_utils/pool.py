@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import selectors
 import signal
@@ -139,12 +140,18 @@ class Workers:
         return messages
 
     def close(self) -> None:
-        """End all workers: let them finish their batch, then SIGTERM, then SIGKILL."""
+        """End all workers: let them finish their batch, then SIGTERM, then SIGKILL.
+
+        One that is stopped goes on: it finds its channel closed, and ends.
+        """
         if self.owner != os.getpid():
             return
         _pools.discard(self)
         for end in self.ends:
             end.close()
+        for process in self._running():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid or os.getpid(), signal.SIGCONT)
         try:
             self._join(0.0 if _exiting else FINISH_SECONDS)
             for process in self._running():
