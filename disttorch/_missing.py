@@ -45,9 +45,9 @@ _REASON_OF = {name: reason for reason, names in _REASONS.items() for name in nam
 _TENSOR_NAMES = """
     align_as align_to apply_ as_subclass ccol_indices chalf coalesce col_indices crow_indices dense_dim dequantize
     fill_diagonal_ has_names hash_tensor indices int_repr is_coalesced is_conj is_cpu is_distributed is_ipu is_meta
-    is_mkldnn is_mps is_neg is_nested is_nonzero is_pinned is_quantized is_same_size is_set_to is_shared is_sparse
+    is_mkldnn is_mps is_neg is_nested is_nonzero is_quantized is_same_size is_set_to is_shared is_sparse
     is_sparse_csr is_vulkan is_xla is_xpu layout map2_ map_ module_load mtia names narrow_copy new nonzero_static
-    pin_memory q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme
+    q_per_channel_axis q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme
     record_stream refine_names reinforce rename rename_ resize resize_as resize_as_sparse_ resolve_conj resolve_neg
     row_indices set_ share_memory_ smm sparse_dim sparse_mask sparse_resize_ sparse_resize_and_clear_ sspaddmm storage
     storage_type symeig to_dense to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_coo

@@ -123,16 +123,17 @@ def _ne(self: Tensor, other: Any) -> Any:
 _OPERANDS = (Tensor, bool, int, float, complex, np.generic)
 
 
-def _type(self: Tensor, dtype: Any = None) -> Any:
-    """Return the name of the tensor's type, or the tensor converted to a type."""
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """Return the name of the tensor's type, or the tensor converted to a type; a type's name says where, too."""
     if dtype is None:
         return type_name(self)
-    if isinstance(dtype, str):
-        for d in dtypes.ALL:
-            if type_name(wrap(np.empty(0, d.numpy))) == dtype:
-                return convert.to(self, d)
-        raise ValueError(f"invalid type: '{dtype}'")
-    return convert.to(self, dtype.dtype if isinstance(dtype, tensortype) else dtype)
+    if not isinstance(dtype, (str, tensortype)):
+        return convert.to(self, dtype)
+    place, _, kind = str(dtype).removeprefix("torch.").rpartition(".")
+    for d in dtypes.ALL:
+        if place in ("", "cuda") and type_name(wrap(np.empty(0, d.numpy))) == f"torch.{kind}":
+            return convert.to(self, place or "cpu", d)
+    raise ValueError(f"invalid type: '{dtype}'")
 
 
 # -- copying and pickling -----------------------------------------------------------------------------------------

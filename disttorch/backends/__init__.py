@@ -19,6 +19,7 @@ from disttorch.core.device import CPU, device
 
 # `disttorch-run` sets it to the number of the GPU that "cuda" without a number means in a worker.
 DEVICE_VARIABLE = "DISTTORCH_GPU"
+_MEMORY_TYPE_HOST = 1  # cudaMemoryTypeHost: allocated or registered by CUDA
 
 
 class Backend(NamedTuple):
@@ -84,6 +85,24 @@ def copied_to_gpu(host: np.ndarray, target: device) -> Any:
         return library.asarray(host)
     with library.cuda.Device(target.index):
         return library.asarray(host)
+
+
+def pinned_copy(host: np.ndarray) -> np.ndarray:
+    """Return a copy in page-locked memory; RuntimeError where there is no CUDA device."""
+    library = namespace_for(device("cuda"))
+    if not host.size:
+        return host.copy()
+    copy: np.ndarray = _backends[library.ndarray].extension.empty_like_pinned(host)
+    copy[...] = host
+    return copy
+
+
+def is_pinned(host: np.ndarray) -> bool:
+    """Say whether an array lies in page-locked memory."""
+    if not host.size or not cuda_device_count():
+        return False
+    runtime = namespace_for(device("cuda")).cuda.runtime
+    return bool(runtime.pointerGetAttributes(host.ctypes.data).type == _MEMORY_TYPE_HOST)
 
 
 def _has_cupy() -> bool:

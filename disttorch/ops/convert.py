@@ -69,19 +69,19 @@ def caster(name: str, d: dtypes.dtype) -> Any:
     return function
 
 
-def cpu(input: Tensor) -> Tensor:
+def cpu(input: Tensor, memory_format: Any = None) -> Tensor:
     """Return the tensor in the CPU's memory: itself if it is there."""
-    return to(input, "cpu")
+    return to(input, device="cpu", memory_format=memory_format)
 
 
-def cuda(input: Tensor, device: Any = None) -> Tensor:
+def cuda(input: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
     """Return the tensor in a GPU's memory; RuntimeError where there is none."""
-    return to(input, "cuda" if device is None else device)
+    return to(input, device="cuda" if device is None else device, memory_format=memory_format)
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
-    """Return the tensor with the type of `other`."""
-    return to(input, other.dtype)
+    """Return the tensor with the type of `other`, and on its device."""
+    return to(input, other)
 
 
 def numpy(input: Tensor, *, force: bool = False) -> np.ndarray:

@@ -71,7 +71,7 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = wrap(np.asarray(src))
     expect_tensor(src, "copy_", "src")
     if type(src._a) is not type(input._a) and device_of(src._a) != device_of(input._a):
-        src = traced.to_device(src, device_of(input._a), device_of(src._a))
+        src = traced.to_device(src, device_of(input._a), device_of(src._a), False)
     source = expand(src, input._a.shape)
     if source._a.dtype.kind == "c" and input._a.dtype.kind != "c":
         source = traced.cast(source, input._a.dtype)

@@ -104,7 +104,8 @@ def _gpus() -> Iterator[Check]:
         yield Check("GPUs", "none (NVIDIA GPUs are looked for)")
         return
     nodes = topology.gpu_nodes()
-    found = ", ".join(f"{name} (NUMA node {nodes[name]})" if name in nodes else name for name in names)
+    places = [f"GPU {name} (NUMA node {nodes[name]})" if name in nodes else f"GPU {name}" for name in names]
+    found = ", ".join(places)
     if importlib.util.find_spec("cupy") is None:
         yield Check("GPUs", found, WARNING, "CuPy is missing: pip install 'disttorch[cuda12]' to compute on them")
     else:

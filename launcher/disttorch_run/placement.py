@@ -80,13 +80,15 @@ def capacity() -> int:
     return min(cores, math.ceil(topology.cpu_quota() or cores))
 
 
-def available_gpus() -> list[str]:
-    """Return the names of the NVIDIA GPUs that this process may use, without starting CUDA."""
+def available_gpus(root: Path = Path("/")) -> list[str]:
+    """Return the names of the NVIDIA GPUs that this process may use, without starting CUDA.
+
+    root: where the kernel's file systems are.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
-    found = sorted(path.name[len("nvidia") :] for path in Path("/dev").glob("nvidia[0-9]*"))
-    return [str(i) for i in range(len(found))]
+    return [str(i) for i, _ in enumerate((root / "dev").glob("nvidia[0-9]*"))]
 
 
 def _count(nproc: str, gpus: Sequence[str]) -> int:

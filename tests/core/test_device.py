@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -64,8 +65,16 @@ def test_tensors_are_on_the_cpu() -> None:
     assert x.get_device() == -1
 
 
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 def test_a_folder_called_cupy_is_not_cupy(tmp_path: Path) -> None:
     (tmp_path / "cupy").mkdir()
     command = "import disttorch; print(disttorch.cuda.is_available())"
     done = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_page_locked_memory_needs_a_gpu() -> None:
+    assert not torch.ones(2).is_pinned()
+    with pytest.raises(RuntimeError, match="device 'cuda' was asked for, but CuPy"):
+        torch.ones(2).pin_memory()

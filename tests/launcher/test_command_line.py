@@ -33,7 +33,7 @@ def run(
     return subprocess.run(
         [sys.executable, "-m", "disttorch_run", *map(str, arguments)],
         env={
-            **{k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")},
+            **{k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS") and k != "DISTTORCH_MATRIX"},
             **(environment or {}),
         },
         capture_output=True,

@@ -24,7 +24,8 @@ class Machine:
         self.monkeypatch = monkeypatch
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(topology.usable_cores, "__defaults__", (root,))
-        for function in (topology.gpu_nodes, topology.cpu_quota, topology.process_limit, topology.memory_limit):
+        of_topology = (topology.gpu_nodes, topology.cpu_quota, topology.process_limit, topology.memory_limit)
+        for function in (*of_topology, placement.available_gpus):
             monkeypatch.setattr(function, "__defaults__", (root,))
 
     def write(self, path: str, text: object) -> None:

@@ -44,7 +44,7 @@ def main():
 
     model.eval()
     with torch.no_grad():
-        print("at 0.5:", round(model(torch.tensor([[0.5]])).item(), 4))
+        print("at 0.5:", round(model(torch.tensor([[0.5]], device=device)).item(), 4))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import json
 import operator
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -240,6 +241,10 @@ class Runtime:
 
     def __init__(self) -> None:
         self.registered: dict[int, int] = {}
+        self.pinned: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+
+    def pointerGetAttributes(self, ptr: int) -> Any:  # noqa: N802
+        return SimpleNamespace(type=1 if ptr in self.registered or ptr in self.pinned else 0)
 
     def hostRegister(self, ptr: int, size: int, flags: int) -> None:  # noqa: N802
         if ptr in self.registered or not size:
@@ -380,6 +385,14 @@ _DEMANDS: dict[str, Callable[..., None]] = {
     "cupy.linalg.solve": _expect_equal_stacks,
     "cupyx.scipy.special.polygamma": _expect_arrays,
 }
+
+
+def _empty_like_pinned(a: np.ndarray) -> np.ndarray:
+    made = np.empty_like(a)
+    runtime.pinned[made.ctypes.data] = made
+    return made
+
+
 _linalg_raises: list[str] = []
 
 
@@ -407,6 +420,7 @@ cupy = Namespace(
     cuda=SimpleNamespace(Device=Device, Stream=Stream, Event=Event, runtime=runtime),
 )  # fmt: skip
 cupyx = SimpleNamespace(
+    empty_like_pinned=_empty_like_pinned,
     errstate=_errstate,
     scipy=SimpleNamespace(
         special=Namespace("cupyx.scipy.special", scipy.special),

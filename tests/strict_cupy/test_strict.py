@@ -247,3 +247,43 @@ def test_there_is_one_device() -> None:
         torch.ones(1, device="cuda:1")
     with pytest.raises(RuntimeError, match="there are 1 CUDA devices"):
         torch.ones(1).to("cuda:1")
+
+
+# -- between memories ---------------------------------------------------------------------------------------------
+
+
+def test_page_locked_memory() -> None:
+    x = torch.arange(24.0).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last).requires_grad_()
+    assert not x.is_pinned()
+    y = x.pin_memory()
+    assert (y.is_pinned(), y.device.type, y.stride()) == (True, "cpu", x.stride())
+    assert torch.equal(x, y)
+    assert y.pin_memory() is y
+    (y.to("cuda") * 2).sum().backward()
+    assert x.grad.tolist() == torch.full((1, 2, 3, 4), 2.0).tolist()
+    assert torch.zeros(0, 3).pin_memory().shape == (0, 3)
+    assert torch.ones(2, dtype=torch.bfloat16).pin_memory().tolist() == [1.0, 1.0]
+    on_gpu = x.to("cuda")
+    assert not on_gpu.is_pinned()
+    with pytest.raises(RuntimeError, match=r"cannot pin 'torch\.cuda\.FloatTensor' only dense CPU tensors"):
+        on_gpu.pin_memory()
+
+
+def test_a_loader_pins_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("disttorch.utils.data._utils.iterator.cuda_device_count", lambda: 1)
+    data = torch.utils.data.TensorDataset(torch.arange(4.0), torch.arange(4))
+    for batch in torch.utils.data.DataLoader(data, batch_size=2, pin_memory=True):
+        assert [x.is_pinned() for x in batch] == [True, True]
+        assert batch[0].cuda(non_blocking=True).device.type == "cuda"
+
+
+def test_old_names_of_types_say_where() -> None:
+    x = torch.ones(2)
+    for there in (x.type("torch.cuda.DoubleTensor"), x.type(torch.cuda.DoubleTensor), x.double().cuda(0, True)):
+        assert there.type() == "torch.cuda.DoubleTensor"
+        assert there.type(torch.int32).type() == "torch.cuda.IntTensor"
+        assert there.type(torch.IntTensor).type() == "torch.IntTensor"
+        assert x.type_as(there).type() == there.type()
+        assert there.cpu().type() == "torch.DoubleTensor"
+    with pytest.raises(ValueError, match=r"invalid type: 'torch\.xpu\.FloatTensor'"):
+        x.type("torch.xpu.FloatTensor")

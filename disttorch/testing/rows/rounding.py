@@ -20,7 +20,7 @@ def samples() -> Iterator[Sample]:
     for name in ("maximum", "minimum", "fmax", "fmin"):
         yield from pairwise(name, getattr(np, name), number=None)
     for alias, name in (("absolute", "abs"), ("fix", "trunc")):
-        yield from one(alias, lambda t, x, n=alias: getattr(t, n)(x), A(2, 3), covers=name, expected=getattr(np, alias))
+        yield from one(alias, lambda t, x, n=alias: getattr(t, n)(x), A(2, 3), covers=name, expected=getattr(np, name))
     yield from _limit_samples()
     yield from _sign_samples()
     yield from _representation_samples()

@@ -41,3 +41,12 @@ def test_training_is_that_of_the_cpu() -> None:
             optimizer.step()
         losses.append(loss.item())
     assert losses[1] == pytest.approx(losses[0], rel=1e-8)
+
+
+def test_page_locked_memory() -> None:
+    x = torch.arange(6.0).reshape(2, 3).t()
+    y = x.pin_memory()
+    assert (x.is_pinned(), y.is_pinned(), y.stride()) == (False, True, x.stride())
+    assert y.cuda(non_blocking=True).tolist() == x.tolist()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.arange(6)), batch_size=3, pin_memory=True)
+    assert [(batch.is_pinned(), batch.cuda().tolist()) for (batch,) in loader] == [(True, [0, 1, 2]), (True, [3, 4, 5])]

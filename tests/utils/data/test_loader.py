@@ -175,6 +175,7 @@ def test_iteration_goes_on_after_an_error():
     assert next(batches).item() == 1
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_pin_memory_without_a_device():
     loader = DataLoader(range(2), pin_memory=True)
     with pytest.warns(UserWarning, match="'pin_memory' argument is set as true but no accelerator is found"):
