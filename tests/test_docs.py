@@ -108,7 +108,7 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-u", "-W", "error", str(script)],
         cwd=work,
-        env={**os.environ, "PYTHONPATH": str(Path(disttorch.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(disttorch.__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         encoding="utf-8",
         timeout=SECONDS,
