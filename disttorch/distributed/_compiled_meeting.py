@@ -15,6 +15,8 @@ from numba.extending import intrinsic
 # wait for them, and when Python has to wake one that sleeps.
 DONE, LATE, SLEEPER = 0, 1, 2
 
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
 
 @intrinsic
 def _load(_typing: Any, _address: Any) -> Any:
@@ -67,15 +69,22 @@ def announce(words: np.ndarray, sleepers: np.ndarray, rank: int, phase: int) -> 
 
 
 @njit(nogil=True, cache=True)
-def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int) -> bool:
-    """Look up to `spins` times whether every rank has come to the meeting `phase`."""
+def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int, yields: int) -> bool:
+    """Say whether every rank has come to the meeting `phase`; look `spins` times for each, and again after each of `yields`.
+
+    A yield gives the core to another thread that is ready, if there is one.
+    """
     for r in range(words.size):
         if r == rank:
             continue
-        left = spins
+        left, turns = spins, yields
         while ((np.int64(_load(words[r])) - phase) & 0xFFFFFFFF) >= 0x80000000:  # type: ignore[call-arg]
-            if left <= 0:
+            if left > 0:
+                left -= 1
+                _pause()
+            elif turns > 0:
+                turns, left = turns - 1, spins
+                _sched_yield()
+            else:
                 return False
-            left -= 1
-            _pause()
     return True

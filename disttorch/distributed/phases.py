@@ -21,8 +21,8 @@ YIELD_SECONDS = 1e-3
 # Compiled code spins without the interpreter's lock and leaves the core to its other hardware thread, so it may go on for
 # longer: until a processor that sleeps has woken up, as much time passes as a small reduction takes.
 COMPILED_SPIN_SECONDS = 2e-3
-# How often compiled code looks at once, some 50 µs of 50 ns.
-_SPINS, _SPINS_OF_SHARED_CORES = 1000, 50
+# How often compiled code looks at once (some 50 µs of 50 ns), and how often it gives its core to others in between.
+_LOOKS, _LOOKS_OF_SHARED_CORES = (1000, 0), (5, 50)
 SLEEPER_AT = 8  # where in a rank's page is the word that says that it sleeps
 _WORD_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
@@ -40,7 +40,7 @@ class Phases:
     positions of the ranks that are missing and the seconds since the last call, and raises to give up; on_waited: gets
     seconds that were waited.
 
-    Attributes: `phase`; `patient`, whether a waiting thread must not spin; `look`, `_compiled_meeting.all_have_come` once
+    Attributes: `phase`; `shares_cores`; `patient`, whether a waiting thread must not spin; `look`, `_compiled_meeting.all_have_come` once
     it is loaded.
     """
 
@@ -59,10 +59,10 @@ class Phases:
         self._addresses = [int(page.ctypes.data) for page in pages]
         self.words = np.array(self._addresses, np.int64)
         self.sleepers = self.words + SLEEPER_AT
-        self._shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
+        self.shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
         self.phase = 0
         self.patient = False
-        self.look: Callable[[np.ndarray, int, int, int], bool] | None = None
+        self.look: Callable[[np.ndarray, int, int, int, int], bool] | None = None
 
     def close(self) -> None:
         """Let go of the memory and of the transport."""
@@ -72,9 +72,9 @@ class Phases:
         self._on_wait, self._on_waited = _nowhere, _nowhere
 
     @property
-    def spins(self) -> int:
-        """How often compiled code may look at a word before it returns in order to sleep."""
-        return 0 if self.patient else _SPINS_OF_SHARED_CORES if self._shares_cores else _SPINS
+    def looks(self) -> tuple[int, int]:
+        """How often compiled code may look at a word and yield its core before it returns in order to sleep."""
+        return (0, 0) if self.patient else _LOOKS_OF_SHARED_CORES if self.shares_cores else _LOOKS
 
     def advance(self) -> None:
         """Take the next phase together with all ranks."""
@@ -102,12 +102,12 @@ class Phases:
 
     def _spin(self, word: memoryview, phase: int, start: float) -> bool:
         """Look at a word for a while; return whether its rank has come."""
-        look, shares_cores = self.look, self._shares_cores
+        look, shares_cores = self.look, self.shares_cores
         until = start + (YIELD_SECONDS if shares_cores else SPIN_SECONDS if look is None else COMPILED_SPIN_SECONDS)
         while (word[0] - phase) & _HALF:
             if time.perf_counter() > until:
                 return False
-            if look is not None and look(self.words, self._own, phase, self.spins):
+            if look is not None and look(self.words, self._own, phase, *self.looks):
                 return True
             if look is not None or shares_cores:
                 os.sched_yield()

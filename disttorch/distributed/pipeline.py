@@ -21,6 +21,9 @@ from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
 from disttorch.distributed.transport import CACHE_LINE, slice_bounds
 
 _BUFFERS = 4
+# Bytes of a buffer's cells where the loop is compiled: it meets quickly, so it takes no more at a time than stays in the
+# cache of a core, of two ranks that share one, too.
+_COMPILED_BYTES = 64 * 1024
 
 
 @cache
@@ -41,7 +44,8 @@ class Pipeline:
         self._size = len(staging)
         self._peers = [r for r in range(self._size) if r != rank]
         self._half = staging.shape[1] // 2
-        self._cell = self._half // 2 // (self._size - 1) // CACHE_LINE * CACHE_LINE
+        self._cell_limits = self._half // 2, min(self._half // 2, _COMPILED_BYTES)
+        self._cell = 0  # bytes, for the reduction at hand
         self._offsets = [0] * _BUFFERS
         self._scratch: dict[str, np.ndarray] = {}
 
@@ -50,6 +54,7 @@ class Pipeline:
         half = (self._phases.phase + 1) & 1  # nobody reads it any more
         first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
         self._offsets = [first, second, first + quarter, second + quarter]
+        self._cell = self._cell_limits[reduction.compilable] // (self._size - 1) // CACHE_LINE * CACHE_LINE
         step = self._cell * self._size // flat.itemsize
         self._copy_in(0, self._slices(flat[:step]))
         self._meet()
@@ -79,7 +84,7 @@ class Pipeline:
         staging = self._staging.reshape(-1).view(dtype)
         offsets = np.array(self._offsets, np.int64) // dtype.itemsize
         sizes = self._staging.shape[1] // dtype.itemsize, self._cell // dtype.itemsize
-        state = np.array([0, code.WORK, phases.phase, phases.spins], np.int64)
+        state = np.array([0, code.WORK, phases.phase, *phases.looks], np.int64)
         while True:
             status = code.run(
                 state, flat, staging, phases.words, phases.sleepers, self._rank, offsets, *sizes,

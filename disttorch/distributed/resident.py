@@ -27,14 +27,14 @@ class ResidentSum:
         addresses = np.array([piece.ctypes.data for piece in slices], np.int64)
         self._operands = addresses, slices[0].size, reduction.divisor, np.empty(shape, dtype)
         self._slices = slices  # keeps the memory
-        self._state = np.empty(3, np.int64)
-        self._state[:] = self._code.LAST, phases.phase, 0
+        self._state = np.empty(4, np.int64)
+        self._state[:] = self._code.LAST, phases.phase, 0, 0
         self._go_on(0)  # waits for nobody and does nothing, but the code is compiled then
 
     def run(self, header_at: int, disagree: Callable[[], None]) -> None:
         """Do it; header_at: where the ranks' headers are, 0 if they were compared; disagree: called if they differ, raises."""
         code, phases, state = self._code, self._phases, self._state
-        state[:] = code.BEGIN, phases.phase, phases.spins
+        state[:] = code.BEGIN, phases.phase, *phases.looks
         while True:
             status = self._go_on(header_at)
             phases.phase = int(state[code.PHASE])

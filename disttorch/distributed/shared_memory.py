@@ -26,11 +26,12 @@ from disttorch.distributed.segment import PAGE, Segment, round_up
 from disttorch.distributed.transport import CACHE_LINE, NOTHING, Bucket, Transport, slice_bounds
 
 STAGING_BYTES = 512 * 1024
-# Ranks that share cores meet slowly, as one has to run after the other: they give more at a time.
+# Ranks that share cores meet slowly in Python, as one has to run after the other: they give more at a time.
 STAGING_FACTOR_OF_SHARED_CORES = 4
-# From here on, summing only the own slice saves more than the second step costs.
+# From here on, summing only the own slice saves more than the second step costs; where that is compiled, or there are many
+# ranks, it is earlier.
 SLICED_BYTES = 512 * 1024
-SLICED_BYTES_OF_MANY = 64 * 1024
+SLICED_BYTES_OF_MANY = COMPILED_BYTES
 MANY_RANKS = 4
 
 _HEADERS = 64  # offset in a rank's page of two headers
@@ -100,10 +101,12 @@ class SharedMemoryTransport(Transport):
 
     def all_reduce(self, flat: np.ndarray, op: str) -> bool:
         """Reduce a tensor slice by slice, if that is worth it: each rank sums its own slice for all."""
-        if flat.nbytes < (SLICED_BYTES if self.size < MANY_RANKS else SLICED_BYTES_OF_MANY):
+        reduction = self.reduction(op, flat.dtype)
+        early = self.size >= MANY_RANKS or reduction.compilable
+        if flat.nbytes < (SLICED_BYTES_OF_MANY if early else SLICED_BYTES):
             return False
         assert self._pipeline is not None
-        self._pipeline.all_reduce(flat, self.reduction(op, flat.dtype))
+        self._pipeline.all_reduce(flat, reduction)
         return True
 
     def pending(self, peer: int) -> bool:
