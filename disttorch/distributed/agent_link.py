@@ -225,7 +225,7 @@ class AgentLink:
         main = threading.main_thread()
         ours = self._raise_in_main and self.pid == os.getpid()
         if ours and threading.current_thread() is main and main.is_alive():
-            if dropped.exc_value is self.failure:
+            if self.failure is not None and dropped.exc_value is self.failure:
                 self._main_knows = False
                 os.write(self._waker, bytes([PEER_SIGNAL]))
                 return
