@@ -105,12 +105,14 @@ def _run_module(name: str) -> None:
 
 def _report(error: BaseException) -> int:
     """Tell the launcher about an exception and return the exit code."""
+    reason = _in_words(error)
+    _abandon(f"raised {reason}")  # from here on no other rank's failure is raised
+
     from disttorch.distributed import agent_link
     from disttorch.distributed.errors import DistError, PeerFailed
 
     if sys.excepthook is not sys.__excepthook__:
         sys.excepthook(type(error), error, error.__traceback__)
-    reason = _in_words(error)
     cause = error.rank if isinstance(error, PeerFailed) else -1
     if os.getpid() != _process:  # a child made by fork, which is no rank
         traceback.print_exception(error)
@@ -124,7 +126,6 @@ def _report(error: BaseException) -> int:
         )
     except (OSError, DistError):
         traceback.print_exception(error)
-    _abandon(f"raised {reason}")
     return 1
 
 

@@ -119,6 +119,30 @@ def test_other_errors_are_reported_as_python_does(place: str, capfd: pytest.Capt
     assert "IndexError" in said
 
 
+def fail_together() -> None:
+    """Raise on both ranks at once; rank 1 is slow to report it, and hears of rank 0's failure meanwhile."""
+    times = 0
+
+    def excepthook(*error: object) -> None:
+        nonlocal times
+        times += 1
+        if times > 1:
+            sys.__excepthook__(*error)  # type: ignore[arg-type]
+        time.sleep(0.3)
+
+    if dist.get_rank() == 1:
+        sys.excepthook = excepthook
+    dist.barrier()
+    raise ValueError("struck")
+
+
+def test_a_rank_that_reports_its_own_failure_raises_no_other(capfd: pytest.CaptureFixture[str]) -> None:
+    outcome = launch(fail_together, 2)
+    said = "".join([*capfd.readouterr(), outcome.said])
+    assert said.count("Traceback (most recent call last)") == 1
+    assert "PeerFailed" not in said
+
+
 MEET = """
 import sys
 import disttorch.distributed as dist
