@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -63,6 +64,7 @@ def test_what_is_missing_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(machine.topology, "memory_limit", lambda: 1 << 20)
     monkeypatch.setattr(machine.topology, "process_limit", lambda: 20)
     monkeypatch.setattr(machine, "available_gpus", lambda: ["0"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(machine, "_version", lambda name: "" if name == "msgpack" else "1.0")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("PET_NPROC_PER_NODE", "3")

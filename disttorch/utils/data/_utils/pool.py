@@ -15,7 +15,7 @@ from disttorch.utils.data._utils.channel import LoaderEnd, channel_pair
 from disttorch.utils.data._utils.launch import Process, Start
 
 # How long workers may take to finish what they are doing before they are told to stop, and then before they are killed.
-FINISH_SECONDS = 2.0
+FINISH_SECONDS = 1.0
 TERMINATE_SECONDS = 1.0
 
 _exiting = False
