@@ -127,13 +127,20 @@ def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """Return the name of the tensor's type, or the tensor converted to a type; a type's name says where, too."""
     if dtype is None:
         return type_name(self)
-    if not isinstance(dtype, (str, tensortype)):
+    if isinstance(dtype, dtypes.dtype):
         return convert.to(self, dtype)
-    place, _, kind = str(dtype).removeprefix("torch.").rpartition(".")
+    if dtype is Tensor or dtype == "torch.Tensor":
+        return convert.to(self, "cpu", dtypes.get_default_dtype())
+    if not isinstance(dtype, (str, tensortype)):
+        raise TypeError(f"dtype must be a type, str, or dtype object, got {type(dtype).__name__}")
+    place, _, kind = str(dtype).rpartition(".")
     for d in dtypes.ALL:
-        if place in ("", "cuda") and type_name(wrap(np.empty(0, d.numpy))) == f"torch.{kind}":
-            return convert.to(self, place or "cpu", d)
+        if place in _PLACES and type_name(wrap(np.empty(0, d.numpy))) == f"torch.{kind}":
+            return convert.to(self, _PLACES[place], d)
     raise ValueError(f"invalid type: '{dtype}'")
+
+
+_PLACES = {"torch": "cpu", "torch.cuda": "cuda"}
 
 
 # -- copying and pickling -----------------------------------------------------------------------------------------

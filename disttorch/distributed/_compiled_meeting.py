@@ -16,6 +16,8 @@ from numba.extending import intrinsic
 DONE, LATE, SLEEPER = 0, 1, 2
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
+_CLOCK_MONOTONIC = 1
 
 
 @intrinsic
@@ -69,22 +71,35 @@ def announce(words: np.ndarray, sleepers: np.ndarray, rank: int, phase: int) -> 
 
 
 @njit(nogil=True, cache=True)
-def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int, yields: int) -> bool:
-    """Say whether every rank has come to the meeting `phase`; look `spins` times for each, and again after each of `yields`.
+def _nanoseconds() -> int:
+    time = np.empty(2, np.int64)
+    _clock_gettime(_CLOCK_MONOTONIC, time.ctypes.data)  # type: ignore[call-overload]
+    return time[0] * 1_000_000_000 + time[1]
 
-    A yield gives the core to another thread that is ready, if there is one.
+
+@njit(nogil=True, cache=True)
+def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int, limit: int) -> bool:
+    """Say whether every rank has come to the meeting `phase`; look `spins` times for each.
+
+    limit: nanoseconds for which to go on looking, and to give the core to another thread that is ready in between.
     """
+    until = np.int64(0)
     for r in range(words.size):
         if r == rank:
             continue
-        left, turns = spins, yields
+        left = spins
         while ((np.int64(_load(words[r])) - phase) & 0xFFFFFFFF) >= 0x80000000:  # type: ignore[call-arg]
             if left > 0:
                 left -= 1
                 _pause()
-            elif turns > 0:
-                turns, left = turns - 1, spins
-                _sched_yield()
-            else:
+                continue
+            if limit <= 0:
                 return False
+            now = _nanoseconds()
+            if until == 0:
+                until = now + limit
+            if now > until:
+                return False
+            _sched_yield()
+            left = spins
     return True

@@ -13,7 +13,7 @@ from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_hav
 from disttorch.distributed._compiled_reduction import sum_in_place
 
 # Where `state` holds what: the step, whether its meeting has been announced, the phase, how often to look for the others.
-STEP, STAGE, PHASE, SPINS, YIELDS = 0, 1, 2, 3, 4
+STEP, STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3, 4
 ANNOUNCE, MEET, WORK = 0, 1, 2
 _LINE_BYTES = 64
 
@@ -119,7 +119,7 @@ def run(
             state[STAGE] = MEET
             if announce(words, sleepers, rank, state[PHASE]):
                 return SLEEPER
-        if state[STAGE] == MEET and not all_have_come(words, rank, state[PHASE], state[SPINS], state[YIELDS]):
+        if state[STAGE] == MEET and not all_have_come(words, rank, state[PHASE], state[SPINS], state[LIMIT]):
             return LATE
         state[STAGE] = ANNOUNCE
         state[STEP] = k + 1

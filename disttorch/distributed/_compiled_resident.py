@@ -14,7 +14,7 @@ from disttorch.distributed._compiled_reduction import row, sum_in_place
 
 DIFFERENT = 3  # what is returned when the ranks are not in the same collective
 # Where `state` holds what: how far this rank is, the phase, how often to look for the others.
-STAGE, PHASE, SPINS, YIELDS = 0, 1, 2, 3
+STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3
 BEGIN, _MEET, _END, LAST = 0, 1, 2, 3
 _HEADER_WORDS = 8  # of 8 bytes
 
@@ -58,7 +58,7 @@ def run(
     if state[STAGE] == BEGIN and _announce_next(state, pages, sleepers, rank, _MEET):
         return SLEEPER
     if state[STAGE] == _MEET:
-        if not all_have_come(pages, rank, state[PHASE], state[SPINS], state[YIELDS]):
+        if not all_have_come(pages, rank, state[PHASE], state[SPINS], state[LIMIT]):
             return LATE
         if header_at and not _same_headers(pages, rank, header_at):
             return DIFFERENT
@@ -66,4 +66,4 @@ def run(
         state[STAGE] = _END
     if state[STAGE] == _END and _announce_next(state, pages, sleepers, rank, LAST):
         return SLEEPER
-    return DONE if all_have_come(pages, rank, state[PHASE], state[SPINS], state[YIELDS]) else LATE
+    return DONE if all_have_come(pages, rank, state[PHASE], state[SPINS], state[LIMIT]) else LATE

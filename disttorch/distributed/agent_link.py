@@ -27,8 +27,9 @@ FD_VARIABLE = "DISTTORCH_AGENT_FD"
 PEER_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 4
 _REPLY_SECONDS = 60.0
 _PROGRESS_SECONDS = 1.0
-# Functions out of which Python lets no exception: finalizers, and what LLVM calls while it compiles for Numba.
-_DROPPING = frozenset({"__del__", "_raw_object_cache_notify", "_raw_object_cache_getbuffer"})
+# Functions to raise nothing in, since Python drops it and what goes on is wrong (LLVM calls them while it compiles for Numba),
+# or it cannot be noticed.
+_DROPPING = frozenset({"_raw_object_cache_notify", "_raw_object_cache_getbuffer", "_raise_again"})
 _AGAIN_SECONDS = 0.01
 
 _link: AgentLink | None = None
@@ -92,6 +93,7 @@ class AgentLink:
         self._news = threading.Condition()
         self._raise_in_main = False
         self._main_knows = False
+        self._is_news = False  # whether what the main thread raised last was the first that it heard of the failure
         self._told = progress.Progress()
         self.failure: DistError | None = None
         self.left: set[int] = set()
@@ -101,6 +103,7 @@ class AgentLink:
         """Raise PeerFailed if another rank has failed."""
         if self.failure is not None:
             if threading.current_thread() is threading.main_thread():
+                self._is_news = not self._main_knows
                 self._tell_main()
             raise self.failure
 
@@ -186,8 +189,9 @@ class AgentLink:
             try:
                 message, fd = self._receive()
             except (OSError, ProtocolError):
+                poller.unregister(self._socket)
                 self._agent_died()
-                return
+                continue
             self._handle(message, fd)
 
     def _handle(self, message: dict[str, Any], fd: int) -> None:
@@ -204,7 +208,7 @@ class AgentLink:
             self._signal_main(PEER_SIGNAL)
 
     def _signal_main(self, number: int) -> None:
-        if self._raise_in_main:
+        if self._raise_in_main or number == signal.SIGINT:
             signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def _raise_peer_failed(self, _signal: int, frame: FrameType | None) -> None:
@@ -213,6 +217,7 @@ class AgentLink:
         if _drops_exceptions(frame):
             os.write(self._waker, bytes([PEER_SIGNAL]))
             return
+        self._is_news = True
         self._tell_main()
         raise self.failure
 
@@ -225,14 +230,17 @@ class AgentLink:
         main = threading.main_thread()
         ours = self._raise_in_main and self.pid == os.getpid()
         if ours and threading.current_thread() is main and main.is_alive():
-            if self.failure is not None and dropped.exc_value is self.failure:
+            if self._is_news and self.failure is not None and dropped.exc_value is self.failure:
                 self._main_knows = False
                 os.write(self._waker, bytes([PEER_SIGNAL]))
                 return
             if dropped.exc_type is KeyboardInterrupt:
                 os.write(self._waker, bytes([signal.SIGINT]))
                 return
-        self._report_dropped(dropped)
+        try:
+            self._report_dropped(dropped)
+        except KeyboardInterrupt:
+            os.write(self._waker, bytes([signal.SIGINT]))
 
     def _leave_main(self) -> None:
         """Raise nothing in the main thread any more."""

@@ -56,8 +56,8 @@ class MeetingLink(AgentLink):
         if error is None:
             self.send("leave")
         else:
-            self.send("failed", **describe(error))
             agent_link.abandon("raised an exception")
+            self.send("failed", **describe(error))
         self._leave_main()
         os.write(self._waker, b"\0")
         if self._thread is not None and self._thread is not threading.current_thread():

@@ -21,8 +21,8 @@ YIELD_SECONDS = 1e-3
 # Compiled code spins without the interpreter's lock and leaves the core to its other hardware thread, so it may go on for
 # longer: until a processor that sleeps has woken up, as much time passes as a small reduction takes.
 COMPILED_SPIN_SECONDS = 2e-3
-# How often compiled code looks at once (some 50 µs of 50 ns), and how often it gives its core to others in between.
-_LOOKS, _LOOKS_OF_SHARED_CORES = (1000, 0), (5, 50)
+# How often compiled code looks at once (some 50 µs of 50 ns), and for how many nanoseconds it goes on, giving its core to others.
+_LOOKS, _LOOKS_OF_SHARED_CORES = (1000, 0), (5, int(YIELD_SECONDS * 1e9))
 SLEEPER_AT = 8  # where in a rank's page is the word that says that it sleeps
 _WORD_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
@@ -73,7 +73,7 @@ class Phases:
 
     @property
     def looks(self) -> tuple[int, int]:
-        """How often compiled code may look at a word and yield its core before it returns in order to sleep."""
+        """How often compiled code looks at a word, and for how many nanoseconds it yields, before it returns in order to sleep."""
         return (0, 0) if self.patient else _LOOKS_OF_SHARED_CORES if self.shares_cores else _LOOKS
 
     def advance(self) -> None:

@@ -24,6 +24,7 @@ _BUFFERS = 4
 # Bytes of a buffer's cells where the loop is compiled: it meets quickly, so it takes no more at a time than stays in the
 # cache of a core, of two ranks that share one, too.
 _COMPILED_BYTES = 64 * 1024
+_SMALLEST_CELL = 4096
 
 
 @cache
@@ -44,7 +45,9 @@ class Pipeline:
         self._size = len(staging)
         self._peers = [r for r in range(self._size) if r != rank]
         self._half = staging.shape[1] // 2
-        self._cell_limits = self._half // 2, min(self._half // 2, _COMPILED_BYTES)
+        largest = self._half // 2 // (self._size - 1)
+        compiled = min(largest, max(_COMPILED_BYTES // (self._size - 1), _SMALLEST_CELL))
+        self._cells = [size // CACHE_LINE * CACHE_LINE for size in (largest, compiled)]
         self._cell = 0  # bytes, for the reduction at hand
         self._offsets = [0] * _BUFFERS
         self._scratch: dict[str, np.ndarray] = {}
@@ -54,7 +57,7 @@ class Pipeline:
         half = (self._phases.phase + 1) & 1  # nobody reads it any more
         first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
         self._offsets = [first, second, first + quarter, second + quarter]
-        self._cell = self._cell_limits[reduction.compilable] // (self._size - 1) // CACHE_LINE * CACHE_LINE
+        self._cell = self._cells[reduction.compilable]
         step = self._cell * self._size // flat.itemsize
         self._copy_in(0, self._slices(flat[:step]))
         self._meet()

@@ -10,6 +10,7 @@ from disttorch.autograd.tensor import Tensor
 from disttorch.core import dtypes
 from disttorch.core.device import device
 from disttorch.core.layout import check_format, is_in_format
+from disttorch.ops.define import expect_tensor
 from disttorch.ops.registry import traced
 from disttorch.ops.transfer import to_device
 
@@ -69,18 +70,22 @@ def caster(name: str, d: dtypes.dtype) -> Any:
     return function
 
 
-def cpu(input: Tensor, memory_format: Any = None) -> Tensor:
+def cpu(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """Return the tensor in the CPU's memory: itself if it is there."""
     return to(input, device="cpu", memory_format=memory_format)
 
 
 def cuda(input: Tensor, device: Any = None, non_blocking: bool = False, memory_format: Any = None) -> Tensor:
     """Return the tensor in a GPU's memory; RuntimeError where there is none."""
-    return to(input, device="cuda" if device is None else device, memory_format=memory_format)
+    where = _target((), "cuda" if device is None else device, None)[0]
+    if where is not None and where.type != "cuda":
+        raise RuntimeError(f"Invalid device, must be cuda device, got {where}")
+    return to(input, device=where, memory_format=memory_format)
 
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
     """Return the tensor with the type of `other`, and on its device."""
+    expect_tensor(other, "type_as", "other")
     return to(input, other)
 
 

@@ -105,8 +105,8 @@ def _run_module(name: str) -> None:
 
 def _report(error: BaseException) -> int:
     """Tell the launcher about an exception and return the exit code."""
+    _abandon("raised an exception")  # from here on no other rank's failure is raised
     reason = _in_words(error)
-    _abandon(f"raised {reason}")  # from here on no other rank's failure is raised
 
     from disttorch.distributed import agent_link
     from disttorch.distributed.errors import DistError, PeerFailed

@@ -81,6 +81,48 @@ def see_a_failure(place: str) -> None:
         raise
 
 
+class Logger:
+    """Something whose finalizer calls a collective."""
+
+    def __del__(self) -> None:
+        dist.barrier()
+
+
+def save_after_a_failure() -> None:
+    dist.barrier()
+    if dist.get_rank() == 1:
+        raise ValueError("struck")
+    try:
+        wait()
+    except dist.PeerFailed:
+        logger = Logger()
+        del logger
+        time.sleep(0.1)
+        print("saved", flush=True)
+        raise
+
+
+def be_interrupted_while_an_error_is_reported() -> str:
+    """Ctrl-C comes while `sys.unraisablehook` prints what a finalizer has raised."""
+
+    class Slow:
+        def write(self, text: str) -> None:
+            if "IndexError" in text:
+                interrupted()
+
+        def flush(self) -> None: ...
+
+    usual, sys.stderr = sys.stderr, Slow()  # type: ignore[assignment]
+    try:
+        in_a_finalizer(lambda: [][0])  # type: ignore[misc]
+        wait()
+    except KeyboardInterrupt:
+        return "interrupted"
+    finally:
+        sys.stderr = usual
+    return "not interrupted"
+
+
 def be_interrupted(place: str) -> str:
     try:
         PLACES[place](interrupted)
@@ -103,6 +145,17 @@ def test_the_news_of_a_failure_is_not_dropped(place: str, capfd: pytest.CaptureF
     assert outcome.failed_rank == 1
 
 
+def test_the_news_is_raised_only_once(capfd: pytest.CaptureFixture[str]) -> None:
+    outcome = launch(save_after_a_failure, 2)
+    said = "".join([*capfd.readouterr(), outcome.said])
+    assert "saved" in said
+    assert said.count("Exception ignored") == 1  # what the finalizer raised
+
+
+def test_ctrl_c_is_not_dropped_while_an_error_is_reported() -> None:
+    assert launch(be_interrupted_while_an_error_is_reported, 1).results == {0: "interrupted"}
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_ctrl_c_is_not_dropped(place: str, capfd: pytest.CaptureFixture[str]) -> None:
     outcome = launch(be_interrupted, 1, place=place)
@@ -120,7 +173,7 @@ def test_other_errors_are_reported_as_python_does(place: str, capfd: pytest.Capt
 
 
 def fail_together() -> None:
-    """Raise on both ranks at once; rank 1 is slow to report it, and hears of rank 0's failure meanwhile."""
+    """Raise on both ranks; rank 1 is slow to report it, and hears of rank 0's failure meanwhile."""
     times = 0
 
     def excepthook(*error: object) -> None:
@@ -133,6 +186,7 @@ def fail_together() -> None:
     if dist.get_rank() == 1:
         sys.excepthook = excepthook
     dist.barrier()
+    time.sleep(0.0 if dist.get_rank() == 1 else 0.1)
     raise ValueError("struck")
 
 

@@ -285,5 +285,13 @@ def test_old_names_of_types_say_where() -> None:
         assert there.type(torch.IntTensor).type() == "torch.IntTensor"
         assert x.type_as(there).type() == there.type()
         assert there.cpu().type() == "torch.DoubleTensor"
-    with pytest.raises(ValueError, match=r"invalid type: 'torch\.xpu\.FloatTensor'"):
-        x.type("torch.xpu.FloatTensor")
+    assert there.type(torch.Tensor).type() == there.type("torch.Tensor").type() == "torch.FloatTensor"
+    for name in ("torch.xpu.FloatTensor", "FloatTensor", "cuda.FloatTensor"):
+        with pytest.raises(ValueError, match=f"invalid type: '{name}'"):
+            x.type(name)
+    with pytest.raises(TypeError, match="dtype must be a type, str, or dtype object"):
+        x.type(x)
+    with pytest.raises(RuntimeError, match="Invalid device, must be cuda device"):
+        x.cuda("cpu")
+    with pytest.raises(TypeError):
+        x.type_as(torch.float64)

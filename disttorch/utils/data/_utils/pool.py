@@ -149,9 +149,11 @@ class Workers:
         _pools.discard(self)
         for end in self.ends:
             end.close()
+        self._join(0.0)  # whose number may be another process's by now
         for process in self._running():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(process.pid or os.getpid(), signal.SIGCONT)
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, signal.SIGCONT)
         try:
             self._join(0.0 if _exiting else FINISH_SECONDS)
             for process in self._running():
