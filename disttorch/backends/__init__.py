@@ -87,14 +87,13 @@ def copied_to_gpu(host: np.ndarray, target: device) -> Any:
         return library.asarray(host)
 
 
-def pinned_copy(host: np.ndarray) -> np.ndarray:
-    """Return a copy in page-locked memory; RuntimeError where there is no CUDA device."""
+def empty_like_pinned(host: np.ndarray) -> np.ndarray:
+    """Return an array like `host` in page-locked memory, not filled; RuntimeError where there is no CUDA device."""
     library = namespace_for(device("cuda"))
     if not host.size:
-        return host.copy()
-    copy: np.ndarray = _backends[library.ndarray].extension.empty_like_pinned(host)
-    copy[...] = host
-    return copy
+        return np.empty_like(host)
+    made: np.ndarray = _backends[library.ndarray].extension.empty_like_pinned(host)
+    return made
 
 
 def is_pinned(host: np.ndarray) -> bool:

@@ -12,7 +12,8 @@ from numba import njit
 from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
 from disttorch.distributed._compiled_reduction import sum_in_place
 
-# Where `state` holds what: the step, whether its meeting has been announced, the phase, how often to look for the others.
+# Where `state` holds what: the step, whether its meeting has been announced, the phase, how often and
+# for how many nanoseconds to look for the others.
 STEP, STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3, 4
 ANNOUNCE, MEET, WORK = 0, 1, 2
 _LINE_BYTES = 64

@@ -13,7 +13,8 @@ from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_hav
 from disttorch.distributed._compiled_reduction import row, sum_in_place
 
 DIFFERENT = 3  # what is returned when the ranks are not in the same collective
-# Where `state` holds what: how far this rank is, the phase, how often to look for the others.
+# Where `state` holds what: how far this rank is, the phase, how often and for how many nanoseconds to look
+# for the others.
 STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3
 BEGIN, _MEET, _END, LAST = 0, 1, 2, 3
 _HEADER_WORDS = 8  # of 8 bytes

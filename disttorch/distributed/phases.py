@@ -40,7 +40,7 @@ class Phases:
     positions of the ranks that are missing and the seconds since the last call, and raises to give up; on_waited: gets
     seconds that were waited.
 
-    Attributes: `phase`; `shares_cores`; `patient`, whether a waiting thread must not spin; `look`, `_compiled_meeting.all_have_come` once
+    Attributes: `phase`; `patient`, whether a waiting thread must not spin; `look`, `_compiled_meeting.all_have_come` once
     it is loaded.
     """
 
@@ -59,7 +59,7 @@ class Phases:
         self._addresses = [int(page.ctypes.data) for page in pages]
         self.words = np.array(self._addresses, np.int64)
         self.sleepers = self.words + SLEEPER_AT
-        self.shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
+        self._shares_cores, self._on_wait, self._on_waited = shares_cores, on_wait, on_waited
         self.phase = 0
         self.patient = False
         self.look: Callable[[np.ndarray, int, int, int, int], bool] | None = None
@@ -74,7 +74,7 @@ class Phases:
     @property
     def looks(self) -> tuple[int, int]:
         """How often compiled code looks at a word, and for how many nanoseconds it yields, before it returns in order to sleep."""
-        return (0, 0) if self.patient else _LOOKS_OF_SHARED_CORES if self.shares_cores else _LOOKS
+        return (0, 0) if self.patient else _LOOKS_OF_SHARED_CORES if self._shares_cores else _LOOKS
 
     def advance(self) -> None:
         """Take the next phase together with all ranks."""
@@ -102,7 +102,7 @@ class Phases:
 
     def _spin(self, word: memoryview, phase: int, start: float) -> bool:
         """Look at a word for a while; return whether its rank has come."""
-        look, shares_cores = self.look, self.shares_cores
+        look, shares_cores = self.look, self._shares_cores
         until = start + (YIELD_SECONDS if shares_cores else SPIN_SECONDS if look is None else COMPILED_SPIN_SECONDS)
         while (word[0] - phase) & _HALF:
             if time.perf_counter() > until:

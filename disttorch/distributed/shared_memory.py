@@ -31,7 +31,7 @@ STAGING_FACTOR_OF_SHARED_CORES = 4
 # From here on, summing only the own slice saves more than the second step costs; where that is compiled, or there are many
 # ranks, it is earlier.
 SLICED_BYTES = 512 * 1024
-SLICED_BYTES_OF_MANY = COMPILED_BYTES
+SLICED_BYTES_EARLY = COMPILED_BYTES
 MANY_RANKS = 4
 
 _HEADERS = 64  # offset in a rank's page of two headers
@@ -103,7 +103,7 @@ class SharedMemoryTransport(Transport):
         """Reduce a tensor slice by slice, if that is worth it: each rank sums its own slice for all."""
         reduction = self.reduction(op, flat.dtype)
         early = self.size >= MANY_RANKS or reduction.compilable
-        if flat.nbytes < (SLICED_BYTES_OF_MANY if early else SLICED_BYTES):
+        if flat.nbytes < (SLICED_BYTES_EARLY if early else SLICED_BYTES):
             return False
         assert self._pipeline is not None
         self._pipeline.all_reduce(flat, reduction)

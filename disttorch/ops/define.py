@@ -178,7 +178,7 @@ def together(operands: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return the operands with tensors of no dimension on the CPU moved to where the others are."""
     there = next(device_of(x._a) for x in operands if isinstance(x, Tensor) and type(x._a) is not ndarray)
     return tuple([
-        traced.to_device(x, there, CPU, False) if isinstance(x, Tensor) and type(x._a) is ndarray else x for x in operands
+        traced.to_device(x, there, CPU) if isinstance(x, Tensor) and type(x._a) is ndarray else x for x in operands
     ])  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from disttorch import backends
 from disttorch.autograd.grad_mode import mode
+from disttorch.autograd.record import type_name
 from disttorch.autograd.tensor import Tensor, wrap
 from disttorch.autograd.views import check_inplace, written
 from disttorch.backends import backend_of, device_of, kernels_of
@@ -37,7 +39,7 @@ __all__ = [
     "zero_",
 ]  # fmt: skip
 METHODS = """
-    argwhere copy_ fill_ index_put index_put_ masked_fill masked_scatter masked_select nonzero zero_
+    argwhere copy_ fill_ index_put index_put_ is_pinned masked_fill masked_scatter masked_select nonzero pin_memory zero_
 """
 INPLACE = """
     masked_fill masked_scatter
@@ -71,12 +73,27 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = wrap(np.asarray(src))
     expect_tensor(src, "copy_", "src")
     if type(src._a) is not type(input._a) and device_of(src._a) != device_of(input._a):
-        src = traced.to_device(src, device_of(input._a), device_of(src._a), False)
+        src = traced.to_device(src, device_of(input._a), device_of(src._a))
     source = expand(src, input._a.shape)
     if source._a.dtype.kind == "c" and input._a.dtype.kind != "c":
         source = traced.cast(source, input._a.dtype)
     check_partial_overlap(input._a, (source,))
     return write_directly(_copy.op, input, (source,))
+
+
+def pin_memory(input: Tensor, device: Any = None) -> Tensor:
+    """Return the tensor in page-locked memory, from which copies to a GPU are faster: itself if it is there.
+
+    RuntimeError for a tensor on a GPU, and where there is no CUDA device.
+    """
+    if device_of(input._a).type != "cpu":
+        raise RuntimeError(f"cannot pin '{type_name(input)}' only dense CPU tensors can be pinned")
+    return input if backends.is_pinned(input._a) else copy_(wrap(backends.empty_like_pinned(input._a)), input)
+
+
+def is_pinned(input: Tensor, device: Any = None) -> bool:
+    """Whether the tensor lies in page-locked memory."""
+    return device_of(input._a).type == "cpu" and backends.is_pinned(input._a)
 
 
 @operator(1, name="fill")

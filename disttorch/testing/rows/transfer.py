@@ -10,9 +10,5 @@ from disttorch.testing.sample import A, Sample, one
 
 def samples() -> Iterator[Sample]:
     yield from one(
-        "to_device",
-        lambda t, x: traced.to_device(x, x.device, x.device, False),
-        A(2, 3),
-        expected=lambda x: x,
-        internal=True,
+        "to_device", lambda t, x: traced.to_device(x, x.device, x.device), A(2, 3), expected=lambda x: x, internal=True
     )

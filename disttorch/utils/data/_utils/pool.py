@@ -149,7 +149,7 @@ class Workers:
         _pools.discard(self)
         for end in self.ends:
             end.close()
-        self._join(0.0)  # whose number may be another process's by now
+        self._join(0.0)  # notices who has ended: their numbers may be other processes' by now
         for process in self._running():
             if process.pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
