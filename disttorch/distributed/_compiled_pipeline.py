@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from disttorch.backends.numpy._compiled_vectors import wide_vectors
 from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
 from disttorch.distributed._compiled_reduction import sum_in_place
 
@@ -54,6 +55,7 @@ def _copy_slices(
     into_cells: bool,
 ) -> None:
     """Copy the other ranks' slices of chunk `k` to the own cells, or back."""
+    wide_vectors()
     for r in range(size):
         if r == rank:
             continue
@@ -83,6 +85,7 @@ def _reduce_slice(
     scratch: np.ndarray,
 ) -> None:
     """Sum the own slice of chunk `k` and the cells that the others hold for it, into all of them."""
+    wide_vectors()
     first, last = _borders(tensor, k, rank, cell, size)
     own = tensor[first:last]
     rows = np.empty(size, np.int64)
@@ -111,6 +114,7 @@ def run(
     staging: the staging memory of all ranks, `stride` elements each; offsets: where in it the four buffers begin;
     cell: elements of a cell; words, sleepers: addresses of the ranks' phases and of what says that they sleep.
     """
+    wide_vectors()
     size = words.size
     count = (tensor.size + cell * size - 1) // (cell * size)
     while True:

@@ -12,6 +12,8 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from disttorch.backends.numpy._compiled_vectors import wide_vectors
+
 
 @intrinsic
 def _as_pointer(_typing: Any, _address: Any) -> Any:
@@ -29,6 +31,7 @@ def row(address: int, count: int, like: np.ndarray) -> np.ndarray:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _two_in_place(rows: np.ndarray, count: int, factor: np.floating, like: np.ndarray) -> None:
+    wide_vectors()
     a, b = row(rows[0], count, like), row(rows[1], count, like)
     for i in range(count):
         total = (a[i] + b[i]) * factor
@@ -38,6 +41,7 @@ def _two_in_place(rows: np.ndarray, count: int, factor: np.floating, like: np.nd
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _four_in_place(rows: np.ndarray, count: int, factor: np.floating, like: np.ndarray) -> None:
+    wide_vectors()
     a, b = row(rows[0], count, like), row(rows[1], count, like)
     c, d = row(rows[2], count, like), row(rows[3], count, like)
     for i in range(count):
@@ -55,6 +59,7 @@ def sum_in_place(rows: np.ndarray, count: int, divisor: np.floating, scratch: np
     divisor: 1 or the number of rows. Two and four rows, the most common numbers, are summed in one pass; as their divisor is
     a power of two, a product with its reciprocal gives the same bits.
     """
+    wide_vectors()
     factor = divisor / (divisor * divisor)  # stays in the divisor's type, which 1 / divisor does not
     if rows.size == 2:
         _two_in_place(rows, count, factor, scratch)
@@ -70,6 +75,7 @@ def tree(rows: np.ndarray, outputs: np.ndarray, count: int, divisor: np.floating
 
     rows, outputs: addresses, int64; they may be the same. scratch: (half the rows, elements of one block).
     """
+    wide_vectors()
     width = (rows.size + 1) // 2
     total = scratch[0]
     for begin in range(0, count, scratch.shape[1]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from disttorch.backends.numpy._compiled_vectors import wide_vectors
 from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
 from disttorch.distributed._compiled_reduction import row, sum_in_place
 
@@ -56,6 +57,7 @@ def run(
     header_at: where in the pages the headers are that must be equal, 0 if they are known to be; rows: the addresses of the
     slice, `count` elements. Returns DONE, LATE, SLEEPER or DIFFERENT.
     """
+    wide_vectors()
     if state[STAGE] == BEGIN and _announce_next(state, pages, sleepers, rank, _MEET):
         return SLEEPER
     if state[STAGE] == _MEET:

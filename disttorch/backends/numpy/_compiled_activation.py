@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from disttorch.backends.numpy._compiled_math import exp
+from disttorch.backends.numpy._compiled_vectors import wide_vectors
 
 
 @njit(nogil=True, cache=True)
@@ -31,6 +32,7 @@ def relu_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
 @njit(nogil=True, cache=True, error_model="numpy")
 def sigmoid(x: np.ndarray, y: np.ndarray) -> None:
     """`1 / (1 + exp(-x))` of float32 into `y`; exp saturates, so nothing overflows."""
+    wide_vectors()
     one = np.float32(1)
     for i in range(x.size):
         y[i] = one / (one + exp(-x[i]))
@@ -71,6 +73,7 @@ def _normal_cdf(x: Any, decay: Any) -> Any:
 @njit(nogil=True, cache=True, error_model="numpy")
 def gelu(x: np.ndarray, y: np.ndarray) -> None:
     """`x` times the normal distribution function of `x`, of float32, into `y`."""
+    wide_vectors()
     for i in range(x.size):
         value = x[i]
         y[i] = value * _normal_cdf(value, exp(np.float32(-0.5) * value * value))
@@ -79,6 +82,7 @@ def gelu(x: np.ndarray, y: np.ndarray) -> None:
 @njit(nogil=True, cache=True, error_model="numpy")
 def gelu_grad(g: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
     """`g` times the derivative of `gelu` at `x`, of float32, into `out`."""
+    wide_vectors()
     for i in range(x.size):
         value = x[i]
         decay = exp(np.float32(-0.5) * value * value)

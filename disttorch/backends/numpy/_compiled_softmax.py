@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from disttorch.backends.numpy._compiled_math import exp, larger
+from disttorch.backends.numpy._compiled_vectors import wide_vectors
 
 _SUM = {"reassoc", "contract", "nsz"}
 
@@ -24,6 +25,7 @@ def _largest(row: np.ndarray) -> float:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
 def softmax(x: np.ndarray, y: np.ndarray) -> None:
     """Softmax of each row of `x` into `y`."""
+    wide_vectors()
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
         largest = _largest(row)
@@ -40,6 +42,7 @@ def softmax(x: np.ndarray, y: np.ndarray) -> None:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
 def softmax_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     """Input gradient of each row of `softmax` into `out`."""
+    wide_vectors()
     for i in range(g.shape[0]):
         grad, row, to = g[i], y[i], out[i]
         total = np.float32(0)
@@ -52,6 +55,7 @@ def softmax_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
 def log_softmax(x: np.ndarray, y: np.ndarray) -> None:
     """Log-softmax of each row of `x` into `y`."""
+    wide_vectors()
     for i in range(x.shape[0]):
         row, out = x[i], y[i]
         largest = _largest(row)
@@ -66,6 +70,7 @@ def log_softmax(x: np.ndarray, y: np.ndarray) -> None:
 @njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUM)
 def log_softmax_grad(g: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
     """Input gradient of each row of `log_softmax` into `out`."""
+    wide_vectors()
     for i in range(g.shape[0]):
         grad, row, to = g[i], y[i], out[i]
         total = np.float32(0)
