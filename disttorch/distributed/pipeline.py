@@ -56,14 +56,17 @@ class Pipeline:
         """Reduce `flat` (1-D, contiguous) in place."""
         half = (self._phases.phase + 1) & 1  # nobody reads it any more
         first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
-        self._offsets = [first, second, first + quarter, second + quarter]
+        self._offsets = [first, first + quarter, second, second + quarter]
         self._cell = self._cells[reduction.compilable]
         step = self._cell * self._size // flat.itemsize
         self._copy_in(0, self._slices(flat[:step]))
-        self._meet()
         if reduction.compilable:
+            for k in range(1, _compiled().AHEAD):
+                self._copy_in(k, self._slices(flat[k * step : (k + 1) * step]))
+            self._meet()
             self._run_compiled(flat, reduction)
         else:
+            self._meet()
             self._run([self._slices(flat[start : start + step]) for start in range(0, flat.size, step)], reduction)
 
     def _run(self, chunks: list[list[np.ndarray]], reduction: Reduction) -> None:
