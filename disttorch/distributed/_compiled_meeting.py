@@ -11,9 +11,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from disttorch.distributed._compiled_reduction import row
+
 # What code that meets others returns when it is done, when it has looked long enough for the others and Python has to
-# wait for them, and when Python has to wake one that sleeps.
-DONE, LATE, SLEEPER = 0, 1, 2
+# wait for them, when Python has to wake one that sleeps, and when the ranks are not in the same collective.
+DONE, LATE, SLEEPER, DIFFERENT = 0, 1, 2, 3
+# Where `state` holds the phase, how often and for how many nanoseconds to look for the others, and what else the code keeps.
+PHASE, SPINS, LIMIT, MORE = 0, 1, 2, 3
+_HEADER_WORDS = 8  # of 8 bytes
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
@@ -71,6 +76,25 @@ def announce(words: np.ndarray, sleepers: np.ndarray, rank: int, phase: int) -> 
 
 
 @njit(nogil=True, cache=True)
+def announce_next(state: np.ndarray, words: np.ndarray, sleepers: np.ndarray, rank: int) -> bool:
+    """Count the phase up and say that this rank has come to it; return whether another one sleeps."""
+    state[PHASE] = (state[PHASE] + 1) & 0xFFFFFFFF
+    return announce(words, sleepers, rank, state[PHASE])
+
+
+@njit(nogil=True, cache=True)
+def same_headers(pages: np.ndarray, rank: int, at: int) -> bool:
+    """Say whether all ranks have the same header; pages: the addresses of their pages, `at`: where in them it is."""
+    mine = row(pages[rank] + at, _HEADER_WORDS, pages)
+    for r in range(pages.size):
+        other = row(pages[r] + at, _HEADER_WORDS, pages)
+        for i in range(_HEADER_WORDS):
+            if mine[i] != other[i]:
+                return False
+    return True
+
+
+@njit(nogil=True, cache=True)
 def _nanoseconds() -> int:
     time = np.empty(2, np.int64)
     _clock_gettime(_CLOCK_MONOTONIC, time.ctypes.data)  # type: ignore[call-overload]
@@ -103,3 +127,9 @@ def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int, limit: i
             _sched_yield()
             left = spins
     return True
+
+
+@njit(nogil=True, cache=True)
+def have_come(state: np.ndarray, words: np.ndarray, rank: int, behind: int) -> bool:
+    """Say whether every rank has come to the meeting, or to the one that is `behind` before it."""
+    return all_have_come(words, rank, state[PHASE] - behind, state[SPINS], state[LIMIT])

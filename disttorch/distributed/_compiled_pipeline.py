@@ -2,7 +2,8 @@
 
 It copies two chunks ahead and two behind instead of one, so that at a meeting it is enough that the others have come to the
 one before: ranks that share a core change places less often, and a rank that is held up for a moment does not stop the others.
-It returns to Python when it has to sleep, or when another rank sleeps and must be woken.
+Only the first meeting, in which the headers are compared, and the last are for all. It returns to Python when it has to sleep,
+or when another rank sleeps and must be woken.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import numpy as np
 from numba import njit
 
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
-from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
+from disttorch.distributed._compiled_meeting import (
+    DIFFERENT,
+    DONE,
+    LATE,
+    MORE,
+    SLEEPER,
+    announce_next,
+    have_come,
+    same_headers,
+)
 from disttorch.distributed._compiled_reduction import sum_in_place
+from disttorch.distributed.pipeline import AHEAD
 
-# Where `state` holds what: the step, whether its meeting has been announced, the phase, how often and
-# for how many nanoseconds to look for the others.
-STEP, STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3, 4
-ANNOUNCE, MEET, WORK = 0, 1, 2
-AHEAD = 2  # chunks that are copied into cells before the present one is reduced
+# Where `state` holds the chunk at hand, 0 to begin with, and what comes next; MEET for who has come to the first meeting already.
+STEP, STAGE, STATE_SIZE = MORE, MORE + 1, MORE + 2
+BEGIN, _ANNOUNCE, MEET = 0, 1, 2
 _LINE_BYTES = 64
 
 
@@ -102,35 +111,39 @@ def run(
     state: np.ndarray,
     tensor: np.ndarray,
     staging: np.ndarray,
-    words: np.ndarray,
+    pages: np.ndarray,
     sleepers: np.ndarray,
     rank: int,
+    header_at: int,
     offsets: np.ndarray,
     stride: int,
     cell: int,
     divisor: np.floating,
     scratch: np.ndarray,
 ) -> int:
-    """Go on with the reduction of `tensor` from where `state` says; return DONE, LATE or SLEEPER.
+    """Go on with the reduction of `tensor` from where `state` says; return DONE, LATE, SLEEPER or DIFFERENT.
 
-    staging: the staging memory of all ranks, `stride` elements each; offsets: where in it the four buffers begin;
-    cell: elements of a cell; words, sleepers: addresses of the ranks' phases and of what says that they sleep.
+    staging: the staging memory of all ranks, `stride` elements each; pages, sleepers, header_at: as in `_compiled_resident`;
+    offsets: where in the staging memory the buffers begin; cell: elements of a cell.
     """
     wide_vectors()
-    size = words.size
+    size = pages.size
     count = (tensor.size + cell * size - 1) // (cell * size)
+    if state[STAGE] == BEGIN:
+        for k in range(min(AHEAD, count)):
+            _copy_slices(tensor, k, staging, offsets, stride, cell, rank, size, True)
+        state[STAGE] = _ANNOUNCE
     while True:
         k = state[STEP]
-        if state[STAGE] == ANNOUNCE:
-            state[PHASE] = (state[PHASE] + 1) & 0xFFFFFFFF
+        if state[STAGE] == _ANNOUNCE:
             state[STAGE] = MEET
-            if announce(words, sleepers, rank, state[PHASE]):
+            if announce_next(state, pages, sleepers, rank):
                 return SLEEPER
-        come_to = state[PHASE] - 1 if k < count else state[PHASE]
-        if state[STAGE] == MEET and not all_have_come(words, rank, come_to, state[SPINS], state[LIMIT]):
+        if not have_come(state, pages, rank, AHEAD - 1 if 0 < k < count else 0):
             return LATE
-        state[STAGE] = ANNOUNCE
-        state[STEP] = k + 1
+        if k == 0 and header_at and not same_headers(pages, rank, header_at):
+            return DIFFERENT
+        state[STEP], state[STAGE] = k + 1, _ANNOUNCE
         if k < count:
             _reduce_slice(tensor, k, staging, offsets, stride, cell, rank, size, divisor, scratch)
         if k >= AHEAD:
@@ -138,5 +151,6 @@ def run(
         if k + AHEAD < count:
             _copy_slices(tensor, k + AHEAD, staging, offsets, stride, cell, rank, size, True)
         if k == count:
-            _copy_slices(tensor, k - 1, staging, offsets, stride, cell, rank, size, False)
+            for left in range(max(0, count - AHEAD + 1), count):
+                _copy_slices(tensor, left, staging, offsets, stride, cell, rank, size, False)
             return DONE

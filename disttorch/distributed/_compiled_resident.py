@@ -10,33 +10,20 @@ import numpy as np
 from numba import njit
 
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
-from disttorch.distributed._compiled_meeting import DONE, LATE, SLEEPER, all_have_come, announce
-from disttorch.distributed._compiled_reduction import row, sum_in_place
+from disttorch.distributed._compiled_meeting import (
+    DIFFERENT,
+    DONE,
+    LATE,
+    MORE,
+    SLEEPER,
+    announce_next,
+    have_come,
+    same_headers,
+)
+from disttorch.distributed._compiled_reduction import sum_in_place
 
-DIFFERENT = 3  # what is returned when the ranks are not in the same collective
-# Where `state` holds what: how far this rank is, the phase, how often and for how many nanoseconds to look
-# for the others.
-STAGE, PHASE, SPINS, LIMIT = 0, 1, 2, 3
+STAGE, STATE_SIZE = MORE, MORE + 1  # where `state` holds how far this rank is
 BEGIN, _MEET, _END, LAST = 0, 1, 2, 3
-_HEADER_WORDS = 8  # of 8 bytes
-
-
-@njit(nogil=True, cache=True)
-def _same_headers(pages: np.ndarray, rank: int, at: int) -> bool:
-    mine = row(pages[rank] + at, _HEADER_WORDS, pages)
-    for r in range(pages.size):
-        other = row(pages[r] + at, _HEADER_WORDS, pages)
-        for i in range(_HEADER_WORDS):
-            if mine[i] != other[i]:
-                return False
-    return True
-
-
-@njit(nogil=True, cache=True)
-def _announce_next(state: np.ndarray, pages: np.ndarray, sleepers: np.ndarray, rank: int, stage: int) -> bool:
-    state[PHASE] = (state[PHASE] + 1) & 0xFFFFFFFF
-    state[STAGE] = stage
-    return announce(pages, sleepers, rank, state[PHASE])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -58,15 +45,19 @@ def run(
     slice, `count` elements. Returns DONE, LATE, SLEEPER or DIFFERENT.
     """
     wide_vectors()
-    if state[STAGE] == BEGIN and _announce_next(state, pages, sleepers, rank, _MEET):
-        return SLEEPER
+    if state[STAGE] == BEGIN:
+        state[STAGE] = _MEET
+        if announce_next(state, pages, sleepers, rank):
+            return SLEEPER
     if state[STAGE] == _MEET:
-        if not all_have_come(pages, rank, state[PHASE], state[SPINS], state[LIMIT]):
+        if not have_come(state, pages, rank, 0):
             return LATE
-        if header_at and not _same_headers(pages, rank, header_at):
+        if header_at and not same_headers(pages, rank, header_at):
             return DIFFERENT
         sum_in_place(rows, count, divisor, scratch)
         state[STAGE] = _END
-    if state[STAGE] == _END and _announce_next(state, pages, sleepers, rank, LAST):
-        return SLEEPER
-    return DONE if all_have_come(pages, rank, state[PHASE], state[SPINS], state[LIMIT]) else LATE
+    if state[STAGE] == _END:
+        state[STAGE] = LAST
+        if announce_next(state, pages, sleepers, rank):
+            return SLEEPER
+    return DONE if have_come(state, pages, rank, 0) else LATE

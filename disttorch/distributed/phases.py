@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +29,12 @@ _LOOKS, _LOOKS_OF_SHARED_CORES = (1000, 0), (5, int(YIELD_SECONDS * 1e9))
 SLEEPER_AT = 8  # where in a rank's page is the word that says that it sleeps
 _WORD_MASK = 0xFFFFFFFF
 _HALF = 0x80000000
+
+
+@cache
+def _compiled() -> Any:
+    """Meetings as machine code, imported at their first use: Numba takes a moment to load."""
+    return import_module("disttorch.distributed._compiled_meeting")
 
 
 def _nowhere(*_: object) -> None:
@@ -75,6 +84,26 @@ class Phases:
     def looks(self) -> tuple[int, int]:
         """How often compiled code looks at a word, and for how many nanoseconds it yields, before it returns in order to sleep."""
         return (0, 0) if self.patient else _LOOKS_OF_SHARED_CORES if self._shares_cores else _LOOKS
+
+    def complete(self, run: Callable[[], int], state: np.ndarray, disagree: Callable[[], None]) -> None:
+        """Call compiled code, which takes phases by itself, until it is done.
+
+        run: calls it and returns what it returns; state: its own, whose first elements are the phase's; disagree: called
+        if the ranks are not in the same collective, raises.
+        """
+        meeting = _compiled()
+        self.look = meeting.all_have_come
+        state[: meeting.MORE] = self.phase, *self.looks
+        while True:
+            status = run()
+            self.phase = int(state[meeting.PHASE])
+            if status == meeting.DONE:
+                return
+            if status == meeting.DIFFERENT:
+                disagree()
+            if status == meeting.SLEEPER:
+                self.wake()
+            self.wait()
 
     def advance(self) -> None:
         """Take the next phase together with all ranks."""

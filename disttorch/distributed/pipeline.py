@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from disttorch.distributed.phases import Phases
-from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
+from disttorch.distributed.reduction import Reduction
 from disttorch.distributed.transport import CACHE_LINE, slice_bounds
 
-_BUFFERS = 4
+# How many chunks compiled code copies in before the present one is reduced.
+AHEAD = 2
+_BUFFERS = 2 * AHEAD
 # Bytes of a buffer's cells where the loop is compiled: it meets quickly, so it takes no more at a time than stays in the
 # cache of a core, of two ranks that share one, too.
 _COMPILED_BYTES = 64 * 1024
@@ -37,40 +39,48 @@ class Pipeline:
     """Reduces tensors over the ranks of one segment.
 
     staging: each rank's staging memory, two halves of equal size, uint8 [ranks, bytes]; rank: this one; phases: how it
-    meets the others; meet: does so, and at the first time compares what the ranks are about to do.
+    meets the others; meet: does so, and at the first time compares what the ranks are about to do; disagree: called if
+    compiled code has found that to be different, raises.
     """
 
-    def __init__(self, staging: np.ndarray, rank: int, phases: Phases, meet: Callable[[], None]) -> None:
-        self._staging, self._rank, self._phases, self._meet = staging, rank, phases, meet
+    def __init__(
+        self,
+        staging: np.ndarray,
+        rank: int,
+        phases: Phases,
+        meet: Callable[[], None],
+        disagree: Callable[[], None],
+    ) -> None:
+        self._staging, self._rank, self._phases, self._meet, self._disagree = staging, rank, phases, meet, disagree
         self._size = len(staging)
         self._peers = [r for r in range(self._size) if r != rank]
         self._half = staging.shape[1] // 2
         largest = self._half // 2 // (self._size - 1)
         compiled = min(largest, max(_COMPILED_BYTES // (self._size - 1), _SMALLEST_CELL))
         self._cells = [size // CACHE_LINE * CACHE_LINE for size in (largest, compiled)]
-        self._cell = 0  # bytes, for the reduction at hand
-        self._offsets = [0] * _BUFFERS
-        self._scratch: dict[str, np.ndarray] = {}
+        self._offsets = [0] * _BUFFERS  # bytes, for the reduction at hand, as the next
+        self._cell = 0
+        self._operands: dict[tuple[int, str], tuple[Any, ...]] = {}
 
-    def all_reduce(self, flat: np.ndarray, reduction: Reduction) -> None:
-        """Reduce `flat` (1-D, contiguous) in place."""
+    def all_reduce(self, flat: np.ndarray, reduction: Reduction, header_at: int) -> None:
+        """Reduce `flat` (1-D, contiguous) in place; header_at: where the ranks' headers are, 0 if they were compared."""
         half = (self._phases.phase + 1) & 1  # nobody reads it any more
-        first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
-        self._offsets = [first, first + quarter, second, second + quarter]
-        self._cell = self._cells[reduction.compilable]
-        step = self._cell * self._size // flat.itemsize
-        self._copy_in(0, self._slices(flat[:step]))
         if reduction.compilable:
-            for k in range(1, _compiled().AHEAD):
-                self._copy_in(k, self._slices(flat[k * step : (k + 1) * step]))
-            self._meet()
-            self._run_compiled(flat, reduction)
-        else:
-            self._meet()
-            self._run([self._slices(flat[start : start + step]) for start in range(0, flat.size, step)], reduction)
+            self._run_compiled(flat, reduction, header_at, half)
+            return
+        self._offsets, self._cell = self._buffers(half), self._cells[False]
+        step = self._cell * self._size // flat.itemsize
+        self._run([self._slices(flat[start : start + step]) for start in range(0, flat.size, step)], reduction)
+
+    def _buffers(self, half: int) -> list[int]:
+        """Where the buffers begin, first those in `half`."""
+        first, second, quarter = half * self._half, (1 - half) * self._half, self._half // 2
+        return [first, first + quarter, second, second + quarter]
 
     def _run(self, chunks: list[list[np.ndarray]], reduction: Reduction) -> None:
         last = len(chunks) - 1
+        self._copy_in(0, chunks[0])
+        self._meet()
         for k, slices in enumerate(chunks):
             self._reduce(k, slices[self._rank], reduction)
             if k > 0:
@@ -80,28 +90,39 @@ class Pipeline:
             self._meet()
         self._copy_out(last, chunks[last])
 
-    def _run_compiled(self, flat: np.ndarray, reduction: Reduction) -> None:
-        code, phases, dtype = _compiled(), self._phases, flat.dtype
-        phases.look = code.all_have_come
-        scratch = self._scratch.get(dtype.char)
-        if scratch is None:
-            shape = ((self._size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
-            scratch = self._scratch[dtype.char] = np.empty(shape, dtype)
-        staging = self._staging.reshape(-1).view(dtype)
-        offsets = np.array(self._offsets, np.int64) // dtype.itemsize
-        sizes = self._staging.shape[1] // dtype.itemsize, self._cell // dtype.itemsize
-        state = np.array([0, code.WORK, phases.phase, *phases.looks], np.int64)
-        while True:
-            status = code.run(
-                state, flat, staging, phases.words, phases.sleepers, self._rank, offsets, *sizes,
-                reduction.divisor, scratch,
+    def _run_compiled(self, flat: np.ndarray, reduction: Reduction, header_at: int, half: int) -> None:
+        key = half, flat.dtype.char
+        new = key not in self._operands
+        if new:  # the code may take seconds to load or compile, and the others are to know of a difference before
+            self._begin(flat, half)
+            header_at = 0
+            self._operands[key] = self._compiled_operands(flat.dtype, half)
+        code, phases = _compiled(), self._phases
+        state, staging, *layout = self._operands[key]
+        state[code.STEP], state[code.STAGE] = 0, code.MEET if new else code.BEGIN
+
+        def run() -> Any:
+            return code.run(
+                state, flat, staging, phases.words, phases.sleepers, self._rank, header_at, *layout, reduction.divisor,
+                reduction.scratch,
             )  # fmt: skip
-            phases.phase = int(state[code.PHASE])
-            if status == code.DONE:
-                return
-            if status == code.SLEEPER:
-                phases.wake()
-            phases.wait()
+
+        phases.complete(run, state, self._disagree)
+
+    def _begin(self, flat: np.ndarray, half: int) -> None:
+        """Do what compiled code does up to the first meeting, and meet."""
+        self._offsets, self._cell = self._buffers(half), self._cells[True]
+        step = self._cell * self._size // flat.itemsize
+        for k in range(AHEAD):
+            self._copy_in(k, self._slices(flat[k * step : (k + 1) * step]))
+        self._meet()
+
+    def _compiled_operands(self, dtype: np.dtype, half: int) -> tuple[Any, ...]:
+        """A state, the staging memory and its layout in elements, for `dtype` and for the half to begin with."""
+        staging = self._staging.reshape(-1).view(dtype)
+        offsets = np.array(self._buffers(half), np.int64) // dtype.itemsize
+        sizes = self._staging.shape[1] // dtype.itemsize, self._cells[True] // dtype.itemsize
+        return np.zeros(_compiled().STATE_SIZE, np.int64), staging, offsets, *sizes
 
     def _slices(self, chunk: np.ndarray) -> list[np.ndarray]:
         return [chunk[start:stop] for start, stop in pairwise(slice_bounds(chunk.size, chunk.itemsize, self._size))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any
 
@@ -110,7 +110,6 @@ class Reduction:
         # An output may be any of the rows, which a tree of more than two would overwrite before it is read.
         self._direct = self.wide is None and count <= 2
         self._scratch: list[np.ndarray] = []  # of this call
-        self._sums: np.ndarray | None = None  # scratch memory of the compiled sum
         self.compilable = dtype.char in "fd" and op in ("SUM", "AVG") and count > 1
         self.divisor = dtype.type(count if op == "AVG" else 1)
 
@@ -134,15 +133,17 @@ class Reduction:
             rows = [np.zeros(COMPILED_BYTES // self.dtype.itemsize, self.dtype) for _ in range(self.count)]
             self.into(rows, rows)
 
+    @cached_property
+    def scratch(self) -> np.ndarray:
+        """What the compiled sum needs for a block."""
+        return np.empty(((self.count + 1) // 2, COMPILED_BLOCK_BYTES // self.dtype.itemsize), self.dtype)
+
     def _run_compiled(self, outputs: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> None:
-        shape = ((self.count + 1) // 2, COMPILED_BLOCK_BYTES // self.dtype.itemsize)
-        if self._sums is None:
-            self._sums = np.empty(shape, self.dtype)
         addresses = [np.array([row.ctypes.data for row in group], np.int64) for group in (rows, outputs)]
         if {id(row) for row in rows} == {id(output) for output in outputs}:
-            _compiled().sum_in_place(addresses[0], rows[0].size, self.divisor, self._sums)
+            _compiled().sum_in_place(addresses[0], rows[0].size, self.divisor, self.scratch)
         else:
-            _compiled().tree(*addresses, rows[0].size, self.divisor, self._sums)
+            _compiled().tree(*addresses, rows[0].size, self.divisor, self.scratch)
 
     def _block(self, outputs: list[np.ndarray], rows: list[np.ndarray]) -> None:
         first = outputs[0]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from disttorch.distributed.phases import Phases
-from disttorch.distributed.reduction import COMPILED_BLOCK_BYTES, Reduction
+from disttorch.distributed.reduction import Reduction
 
 
 class ResidentSum:
@@ -21,30 +21,17 @@ class ResidentSum:
     def __init__(self, reduction: Reduction, slices: Sequence[np.ndarray], rank: int, phases: Phases) -> None:
         self._code: Any = import_module("disttorch.distributed._compiled_resident")  # Numba takes a moment to load
         self._phases, self._rank = phases, rank
-        phases.look = self._code.all_have_come
-        dtype, size = reduction.dtype, len(slices)
-        shape = ((size + 1) // 2, COMPILED_BLOCK_BYTES // dtype.itemsize)
         addresses = np.array([piece.ctypes.data for piece in slices], np.int64)
-        self._operands = addresses, slices[0].size, reduction.divisor, np.empty(shape, dtype)
+        self._operands = addresses, slices[0].size, reduction.divisor, reduction.scratch
         self._slices = slices  # keeps the memory
-        self._state = np.empty(4, np.int64)
-        self._state[:] = self._code.LAST, phases.phase, 0, 0
+        self._state = np.zeros(self._code.STATE_SIZE, np.int64)
+        self._state[self._code.STAGE] = self._code.LAST
         self._go_on(0)  # waits for nobody and does nothing, but the code is compiled then
 
     def run(self, header_at: int, disagree: Callable[[], None]) -> None:
         """Do it; header_at: where the ranks' headers are, 0 if they were compared; disagree: called if they differ, raises."""
-        code, phases, state = self._code, self._phases, self._state
-        state[:] = code.BEGIN, phases.phase, *phases.looks
-        while True:
-            status = self._go_on(header_at)
-            phases.phase = int(state[code.PHASE])
-            if status == code.DONE:
-                return
-            if status == code.DIFFERENT:
-                disagree()
-            if status == code.SLEEPER:
-                phases.wake()
-            phases.wait()
+        self._state[self._code.STAGE] = self._code.BEGIN
+        self._phases.complete(lambda: self._go_on(header_at), self._state, disagree)
 
     def _go_on(self, header_at: int) -> int:
         words, sleepers = self._phases.words, self._phases.sleepers

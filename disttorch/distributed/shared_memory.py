@@ -71,7 +71,7 @@ class SharedMemoryTransport(Transport):
         self._phases = Phases(pages, own, shares_cores, self._wait_for, self.came)
         self._pipeline: Pipeline | None = None
         if here is None:
-            self._pipeline = Pipeline(rows.reshape(count, -1), own, self._phases, self.advance)
+            self._pipeline = Pipeline(rows.reshape(count, -1), own, self._phases, self.advance, self._compare_headers)
         self._header = b""
 
     def publish(self, header: bytes, patient: bool) -> None:
@@ -106,7 +106,8 @@ class SharedMemoryTransport(Transport):
         if flat.nbytes < (SLICED_BYTES_EARLY if early else SLICED_BYTES):
             return False
         assert self._pipeline is not None
-        self._pipeline.all_reduce(flat, reduction)
+        self._pipeline.all_reduce(flat, reduction, self._header_at)
+        self._header = b""
         return True
 
     def pending(self, peer: int) -> bool:
@@ -133,7 +134,7 @@ class SharedMemoryTransport(Transport):
         """Wait for all, sum the own slice of all rows into all rows, wait for all."""
         compiled = self._compiled_sum(bucket, dtype, nbytes, op)
         if compiled is not None:
-            compiled.run(self._header_offset() if self._header else 0, self._compare_headers)
+            compiled.run(self._header_at, self._compare_headers)
             self._header = b""
             return
         assert bucket.rows is not None
@@ -175,6 +176,11 @@ class SharedMemoryTransport(Transport):
 
     def _header_offset(self) -> int:
         return _HEADERS + HEADER.size * (self.sequence & 1)
+
+    @property
+    def _header_at(self) -> int:
+        """Where in a rank's page the header is that is still to be compared, 0 if there is none."""
+        return self._header_offset() if self._header else 0
 
     def advance(self) -> None:
         """Take the next phase together with all ranks; the first one of a collective compares the headers."""

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -207,10 +208,19 @@ def environment(transport: str) -> dict[str, str]:
     return {"DISTTORCH_TRANSPORT": transport, **({"DISTTORCH_HOSTS": "2"} if transport == "hierarchical" else {})}
 
 
+def reduce_some(times: int) -> None:
+    """Reduce large tensors, beginning with either half of the staging memory."""
+    for _ in range(times):
+        dist.all_reduce(ones(700_000))
+        dist.all_reduce(ones(700_000))
+        dist.barrier()
+
+
 def check_memory() -> None:
     rank = dist.get_rank()
-    for kind in ("small", "large", "broadcast"):
-        length = {"small": 5, "large": 700_000, "broadcast": 700_000}[kind] + (rank == ODD)
+    for kind, agreed in (("small", 0), ("large", 0), ("large", 2), ("broadcast", 0)):
+        reduce_some(agreed)  # from the second time on, compiled code compares what the ranks are about to do
+        length = (5 if kind == "small" else 700_000) + (rank == ODD)
         array = np.arange(float(length)) * (rank + 1)
         before = array.copy()
         collective = partial(dist.broadcast, src=0) if kind == "broadcast" else dist.all_reduce
@@ -224,6 +234,20 @@ def check_memory() -> None:
 @pytest.mark.parametrize("transport", ["shm", "ipc"])
 def test_nothing_is_written_before_a_disagreement_is_found(transport: str) -> None:
     run(check_memory, RANKS, 60, environment=environment(transport))
+
+
+def check_first_large() -> float:
+    dist.barrier()
+    started = time.monotonic()
+    with pytest.raises(dist.CollectiveMismatch):
+        dist.all_reduce(ones(700_000 + (dist.get_rank() == ODD)))
+    return time.monotonic() - started
+
+
+def test_a_disagreement_is_found_before_code_is_compiled(tmp_path: Path) -> None:
+    taken = run(check_first_large, RANKS, 60, environment={"NUMBA_CACHE_DIR": str(tmp_path)})
+    assert not [*tmp_path.rglob("*.nbi")], "the ranks have compiled, which may take seconds"
+    assert max(taken) < SECONDS * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0))), taken
 
 
 def check_subgroup() -> None:
