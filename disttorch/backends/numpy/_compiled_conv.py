@@ -14,7 +14,8 @@ A tile of the result stays in registers over the whole sum (`_compiled_tiles.py`
 kinds of tile, and the cheaper one is taken:
 
 * lanes are channels: one vector of LANES channels at PLACES positions each. Nothing is computed in
-  vain when the channels are a multiple of LANES; results are transposed on the way out.
+  vain when the channels are a multiple of LANES; results are transposed on the way out. There is one
+  for each length of the runs of neighbours in which the positions come.
 * lanes are positions: ROWS channels by COLUMNS vectors of LANES positions each, for few channels.
   Positions between two rows of the image are computed too and left out.
 """
@@ -29,13 +30,17 @@ from disttorch.backends.numpy._compiled_tiles import (
     LANES,
     PLACES,
     ROWS,
-    channel_tile,
+    eights,
     few_positions,
+    fours,
     gradient_tile,
     many_positions,
     move_4,
     move_many,
+    pairs,
+    single_places,
     transpose_tile,
+    triples,
 )
 
 # What transposing one value costs, in multiply-adds of a lane.
@@ -183,17 +188,31 @@ def _transpose(
 def _by_channels(
     buffer: np.ndarray,
     places: np.ndarray,
+    run: int,
     count: int,
     offsets: np.ndarray,
+    terms: int,
     weight: np.ndarray,
     w_at: int,
-    bias: np.ndarray,
-    b_at: int,
+    start: np.ndarray,
+    s_at: int,
+    s_step: int,
     out: np.ndarray,
+    out_at: int,
 ) -> None:
-    """One block of LANES channels at the first `count` places: `out` [places, LANES]."""
+    """One block of LANES channels at the first `count` places, in runs of `run`: `out` [places, LANES]."""
     for p in range(0, count, PLACES):
-        channel_tile(buffer, places, p, offsets, offsets.size, weight, w_at, bias, b_at, 0, out, p * LANES)
+        s, to = s_at + p * s_step, out_at + p * LANES
+        if run == 8:
+            eights(buffer, places, p, offsets, terms, weight, w_at, start, s, s_step, out, to)
+        elif run == 4:
+            fours(buffer, places, p, offsets, terms, weight, w_at, start, s, s_step, out, to)
+        elif run == 3:
+            triples(buffer, places, p, offsets, terms, weight, w_at, start, s, s_step, out, to)
+        elif run == 2:
+            pairs(buffer, places, p, offsets, terms, weight, w_at, start, s, s_step, out, to)
+        else:
+            single_places(buffer, places, p, offsets, terms, weight, w_at, start, s, s_step, out, to)
 
 
 @njit(nogil=True)
@@ -296,7 +315,10 @@ def convolve(
             for o0 in range(0, channels, block):
                 at = o0 * taps
                 if by_channels:
-                    _by_channels(buffer, places, count * rows * out_w, offsets, packed, at, biases, o0, out)
+                    _by_channels(
+                        buffer, places, geometry[14], count * rows * out_w, offsets, taps,
+                        packed, at, biases, o0, 0, out, 0,
+                    )  # fmt: skip
                 else:
                     _by_positions(buffer, starts, runs, offsets, packed, at, biases, o0, out, length)
                 _unpack_block(out, by_channels, length, n0, count, r0, rows, o0, geometry, target)
@@ -386,12 +408,10 @@ def weight_gradient(
             for o0 in range(0, channels, block):
                 at = o0 * across
                 if by_channels:
-                    for t in range(0, across, PLACES):
-                        to = at + t * LANES
-                        channel_tile(
-                            buffer, reads, t, places, count * rows * out_w,
-                            gradient, o0 * length, sums, to, LANES, sums, to,
-                        )  # fmt: skip
+                    _by_channels(
+                        buffer, reads, geometry[15], across, places, count * rows * out_w,
+                        gradient, o0 * length, sums, at, LANES, sums, at,
+                    )  # fmt: skip
                 else:
                     for t in range(0, across, COLUMNS):
                         gradient_tile(

@@ -86,62 +86,59 @@ def _loop(builder: Any, count: Any, carried: list[Any], body: Callable) -> list[
     return results
 
 
-@_intrinsic
-def channel_tile(
-    typing: Any,
-    buffer: Any,
-    places: Any,
-    first: Any,
-    offsets: Any,
-    count: Any,
-    weight: Any,
-    w_at: Any,
-    start: Any,
-    s_at: Any,
-    s_step: Any,
-    out: Any,
-    out_at: Any,
-) -> Any:
-    """LANES channels at PLACES places: `out[p] = start[p] + sum over t < count of weight[t] *
-    read`.
+def _channel_tile(run: int) -> Any:
+    """Intrinsic for LANES channels at PLACES places that come in runs of `run` neighbours.
 
-    `read` is `buffer[places[first + p] + offsets[t]]`; rows of `weight` and `out` have LANES
-    floats.
+    Only where a run begins is kept in a register; processors have fewer of those than there are places.
     """
-    parameters = (
-        buffer,
-        places,
-        first,
-        offsets,
-        count,
-        weight,
-        w_at,
-        start,
-        s_at,
-        s_step,
-        out,
-        out_at,
-    )
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, where, off, w, s, y = (_data(context, builder, signature, args, k) for k in (0, 1, 3, 5, 7, 10))
-        chosen = [builder.load(_at(builder, where, args[2], p)) for p in range(PLACES)]
-        lines = [_at(builder, x, place) for place in chosen]
-        steps = [builder.mul(args[9], _I64(p)) for p in range(PLACES)]
-        sums = [_load(builder, _at(builder, s, args[8], step)) for step in steps]
-        w = _at(builder, w, args[6])
+    @_intrinsic
+    def tile(
+        typing: Any,
+        buffer: Any,
+        places: Any,
+        first: Any,
+        offsets: Any,
+        count: Any,
+        weight: Any,
+        w_at: Any,
+        start: Any,
+        s_at: Any,
+        s_step: Any,
+        out: Any,
+        out_at: Any,
+    ) -> Any:
+        """`out[p] = start[p] + sum over t < count of weight[t] * read`.
 
-        def term(t: Any, sums: list[Any]) -> list[Any]:
-            offset = builder.load(_at(builder, off, t))
-            row = _load(builder, _at(builder, w, builder.mul(t, _I64(LANES))))
-            reads = [_splat(builder, _at(builder, line, offset)) for line in lines]
-            return _multiply_add(builder, reads, [row], sums)
+        `read` is `buffer[places[first + p] + offsets[t]]`; rows of `weight` and `out` have LANES floats.
+        """
+        parameters = (buffer, places, first, offsets, count, weight, w_at, start, s_at, s_step, out, out_at)
 
-        for p, total in enumerate(_loop(builder, args[4], sums, term)):
-            _store(builder, total, _at(builder, y, args[11], p * LANES))
-        return context.get_dummy_value()
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            x, where, off, w, s, y = (_data(context, builder, signature, args, k) for k in (0, 1, 3, 5, 7, 10))
+            chosen = [builder.load(_at(builder, where, args[2], p)) for p in range(0, PLACES, run)]
+            lines = [_at(builder, x, place) for place in chosen]
+            steps = [builder.mul(args[9], _I64(p)) for p in range(PLACES)]
+            sums = [_load(builder, _at(builder, s, args[8], step)) for step in steps]
+            w = _at(builder, w, args[6])
 
-    return types.void(*parameters), codegen
+            def term(t: Any, sums: list[Any]) -> list[Any]:
+                offset = builder.load(_at(builder, off, t))
+                row = _load(builder, _at(builder, w, builder.mul(t, _I64(LANES))))
+                runs = [_at(builder, line, offset) for line in lines]
+                reads = [_splat(builder, _at(builder, runs[p // run], p % run)) for p in range(PLACES)]
+                return _multiply_add(builder, reads, [row], sums)
+
+            for p, total in enumerate(_loop(builder, args[4], sums, term)):
+                _store(builder, total, _at(builder, y, args[11], p * LANES))
+            return context.get_dummy_value()
+
+        return types.void(*parameters), codegen
+
+    return tile
+
+
+single_places, pairs, triples, fours, eights = (_channel_tile(run) for run in (1, 2, 3, 4, 8))
 
 
 def _position_tile(vectors: int) -> Any:

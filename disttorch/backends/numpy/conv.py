@@ -98,8 +98,9 @@ class _Plan(NamedTuple):
     `places`: packed positions of all outputs of a full buffer, padded to whole tiles.
     `starts`: packed positions at which vectors of LANES cover every output position.
     `geometry`: row and column step of the source, row and column padding, width and additional rows
-    of a packed plane, images per group, output rows per band, output rows and columns, and first
-    row, first column, row step and column step of the target.
+    of a packed plane, images per group, output rows per band, output rows and columns, first row,
+    first column, row step and column step of the target, and lengths of the runs of neighbours in
+    which places and offsets come.
     """
 
     row_stride: int
@@ -341,23 +342,45 @@ def _plan(
         dtype=np.int64,
     )
     offsets = (np.arange(channels)[:, None] * (group * plane) + within).reshape(-1)
-    geometry = [*stride, *padding, width, span, group, band, *size, *first, *step]
+    places = _places(group, plane, band, width, size[1])
+    geometry = [
+        *stride,
+        *padding,
+        width,
+        span,
+        group,
+        band,
+        *size,
+        *first,
+        *step,
+        run_length(places),
+        run_length(offsets),
+    ]
     return _Plan(
         row_stride,
         weights,
         offsets,
         np.array(phases, dtype=np.int64),
-        _places(group, plane, band, width, size[1]),
+        np.pad(places, (0, -places.size % compiled("conv").PLACES)),
         _cover(group, plane, band, width, size[1]),
         np.array(geometry, dtype=np.int64),
     )
 
 
 def _places(group: int, plane: int, band: int, width: int, columns: int) -> np.ndarray:
-    """Positions of all columns of all rows of all planes, and zeros to fill up a tile."""
+    """Positions of all columns of all rows of all planes."""
     rows = np.arange(group)[:, None, None] * plane + np.arange(band)[:, None] * width
-    places = (rows + np.arange(columns)).reshape(-1)
-    return np.pad(places, (0, -places.size % compiled("conv").PLACES))
+    return (rows + np.arange(columns)).reshape(-1)
+
+
+def run_length(positions: np.ndarray) -> int:
+    """The longest of the lengths that are compiled in whose runs all `positions` are neighbours."""
+    for run in (8, 4, 3, 2):
+        if compiled("conv").PLACES % run == 0 and positions.size % run == 0:
+            runs = positions.reshape(-1, run)
+            if (runs == runs[:, :1] + np.arange(run)).all():
+                return run
+    return 1
 
 
 def _cover(group: int, plane: int, band: int, width: int, columns: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import pytest
 from scipy.signal import correlate
 
 from disttorch.backends import numpy as kernels
+from disttorch.backends.numpy._compiled_tiles import PLACES
+from disttorch.backends.numpy.conv import run_length
 
 
 def oracle(x: np.ndarray, w: np.ndarray, stride: tuple, padding: tuple, dilation: tuple, groups: int) -> np.ndarray:
@@ -63,7 +65,19 @@ CASES = [
     (3, 4, 5, (20,), (5,), (1,), (2,), (1,), 1),
     (3, 4, 6, (21,), (4,), (3,), (1,), (2,), 2),
     (2, 3, 4, (5, 6, 7), (3, 2, 3), (1, 2, 2), (1, 0, 2), (1, 1, 2), 1),
+    # outputs and taps in runs of every length
+    *((2, 3, 16, (5, width), (3, 3), (1, 1), (1, 1), (1, 1), 1) for width in (7, 8, 9, 10, 12)),
+    *((2, 3, 16, (6, 15), (2, columns), (1, 1), (0, 0), (1, 1), 1) for columns in (1, 2, 4, 8)),
+    (2, 3, 16, (6, 16), (3, 3), (1, 1), (2, 2), (1, 2), 1),
 ]
+
+
+@pytest.mark.parametrize(("columns", "run"), [(32, 8), (28, 4), (9, 3), (14, 2), (7, 1)])
+def test_neighbouring_outputs_are_computed_together(columns: int, run: int) -> None:
+    if PLACES % run:
+        pytest.skip(f"a tile of {PLACES} places on this processor has no runs of {run}")
+    rows = np.arange(3)[:, None] * (columns + 2)  # as in planes that are padded by a column on each side
+    assert run_length((rows + np.arange(columns)).reshape(-1)) == run
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
