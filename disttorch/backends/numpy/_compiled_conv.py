@@ -89,7 +89,7 @@ def _pack(
     geometry: np.ndarray,
     buffer: np.ndarray,
 ) -> None:
-    """Copy some rows of some images, zero-padded and split into phases, into `buffer`."""
+    """Copy some rows of some images, split into phases, into `buffer`, whose padding is zero."""
     row_step, column_step, row_pad, column_pad = geometry[0], geometry[1], geometry[2], geometry[3]
     width, span, group, band = geometry[4], geometry[5], geometry[6], geometry[7]
     _, channels, height, columns = source.shape
@@ -106,19 +106,15 @@ def _pack(
                     at = (plane + r) * width
                     row = (first_row + r) * row_step + phases[phase, 0] - row_pad
                     if row < 0 or row >= height:
-                        for j in range(width):
+                        for j in range(low, high):
                             buffer[at + j] = 0
                         continue
                     start = (line + row) * columns + shift
-                    for j in range(low):
-                        buffer[at + j] = 0
                     if column_step == 1:
                         _copy(flat, start + low, buffer, at + low, high - low)
                     else:
                         for j in range(low, high):
                             buffer[at + j] = flat[start + j * column_step]
-                    for j in range(high, width):
-                        buffer[at + j] = 0
 
 
 @njit(nogil=True)
@@ -304,7 +300,7 @@ def convolve(
     biases = np.zeros(_round_up(channels, block), dtype=weight.dtype)
     for o in range(bias.size):
         biases[o] = bias[o]
-    buffer = np.empty(phases.shape[0] * source.shape[1] * group * plane + LANES, weight.dtype)
+    buffer = np.zeros(phases.shape[0] * source.shape[1] * group * plane + LANES, weight.dtype)
     out = np.empty(places.size * LANES if by_channels else ROWS * length, dtype=weight.dtype)
     for n0 in range(0, images, group):
         count = min(group, images - n0)
