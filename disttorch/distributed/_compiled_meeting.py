@@ -1,4 +1,7 @@
-"""How ranks meet (see `phases`) as machine code: without the interpreter and its lock."""
+"""How ranks meet (see `phases`) as machine code: without the interpreter and its lock.
+
+Numba's disk cache looks at the time stamps of the files with the loops that use this: after a change here, save those too.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ from disttorch.distributed._compiled_reduction import row
 # What code that meets others returns when it is done, when it has looked long enough for the others and Python has to
 # wait for them, when Python has to wake one that sleeps, and when the ranks are not in the same collective.
 DONE, LATE, SLEEPER, DIFFERENT = 0, 1, 2, 3
-# Where `state` holds the phase, how often and for how many nanoseconds to look for the others, and what else the code keeps.
-PHASE, SPINS, LIMIT, MORE = 0, 1, 2, 3
+# Where `state` holds the phase, how often and for how many nanoseconds to look for the others, how far behind the phase they
+# may be, and what else the code keeps.
+PHASE, SPINS, LIMIT, BEHIND, MORE = 0, 1, 2, 3, 4
 _HEADER_WORDS = 8  # of 8 bytes
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
@@ -132,4 +136,5 @@ def all_have_come(words: np.ndarray, rank: int, phase: int, spins: int, limit: i
 @njit(nogil=True, cache=True)
 def have_come(state: np.ndarray, words: np.ndarray, rank: int, behind: int) -> bool:
     """Say whether every rank has come to the meeting, or to the one that is `behind` before it."""
+    state[BEHIND] = behind
     return all_have_come(words, rank, state[PHASE] - behind, state[SPINS], state[LIMIT])

@@ -1,6 +1,6 @@
 """The loop of `pipeline` as machine code, for sums of float32 and float64: without the interpreter and its lock.
 
-It copies two chunks ahead and two behind instead of one, so that at a meeting it is enough that the others have come to the
+It copies two chunks ahead and two behind, half as many as there are buffers, instead of one, so that at a meeting it is enough that the others have come to the
 one before: ranks that share a core change places less often, and a rank that is held up for a moment does not stop the others.
 Only the first meeting, in which the headers are compared, and the last are for all. It returns to Python when it has to sleep,
 or when another rank sleeps and must be woken.
@@ -23,9 +23,8 @@ from disttorch.distributed._compiled_meeting import (
     same_headers,
 )
 from disttorch.distributed._compiled_reduction import sum_in_place
-from disttorch.distributed.pipeline import AHEAD
 
-# Where `state` holds the chunk at hand, 0 to begin with, and what comes next; MEET for who has come to the first meeting already.
+# Where `state` holds the chunk at hand, 0 to begin with, and what comes next: BEGIN, or MEET if the first meeting was announced.
 STEP, STAGE, STATE_SIZE = MORE, MORE + 1, MORE + 2
 BEGIN, _ANNOUNCE, MEET = 0, 1, 2
 _LINE_BYTES = 64
@@ -127,10 +126,10 @@ def run(
     offsets: where in the staging memory the buffers begin; cell: elements of a cell.
     """
     wide_vectors()
-    size = pages.size
+    size, ahead = pages.size, offsets.size // 2
     count = (tensor.size + cell * size - 1) // (cell * size)
     if state[STAGE] == BEGIN:
-        for k in range(min(AHEAD, count)):
+        for k in range(min(ahead, count)):
             _copy_slices(tensor, k, staging, offsets, stride, cell, rank, size, True)
         state[STAGE] = _ANNOUNCE
     while True:
@@ -139,18 +138,18 @@ def run(
             state[STAGE] = MEET
             if announce_next(state, pages, sleepers, rank):
                 return SLEEPER
-        if not have_come(state, pages, rank, AHEAD - 1 if 0 < k < count else 0):
+        if not have_come(state, pages, rank, ahead - 1 if 0 < k < count else 0):
             return LATE
         if k == 0 and header_at and not same_headers(pages, rank, header_at):
             return DIFFERENT
         state[STEP], state[STAGE] = k + 1, _ANNOUNCE
         if k < count:
             _reduce_slice(tensor, k, staging, offsets, stride, cell, rank, size, divisor, scratch)
-        if k >= AHEAD:
-            _copy_slices(tensor, k - AHEAD, staging, offsets, stride, cell, rank, size, False)
-        if k + AHEAD < count:
-            _copy_slices(tensor, k + AHEAD, staging, offsets, stride, cell, rank, size, True)
+        if k >= ahead:
+            _copy_slices(tensor, k - ahead, staging, offsets, stride, cell, rank, size, False)
+        if k + ahead < count:
+            _copy_slices(tensor, k + ahead, staging, offsets, stride, cell, rank, size, True)
         if k == count:
-            for left in range(max(0, count - AHEAD + 1), count):
+            for left in range(max(0, count - ahead + 1), count):
                 _copy_slices(tensor, left, staging, offsets, stride, cell, rank, size, False)
             return DONE

@@ -93,7 +93,7 @@ class Phases:
         """
         meeting = _compiled()
         self.look = meeting.all_have_come
-        state[: meeting.MORE] = self.phase, *self.looks
+        state[: meeting.MORE] = self.phase, *self.looks, 0
         while True:
             status = run()
             self.phase = int(state[meeting.PHASE])
@@ -103,7 +103,8 @@ class Phases:
                 disagree()
             if status == meeting.SLEEPER:
                 self.wake()
-            self.wait()
+            else:
+                self.wait(int(state[meeting.BEHIND]))
 
     def advance(self) -> None:
         """Take the next phase together with all ranks."""
@@ -117,9 +118,9 @@ class Phases:
         """Wake those who sleep until this rank has come."""
         futex.wake(self._addresses[self._own])
 
-    def wait(self) -> None:
-        """Wait until all ranks have come to the phase of this one."""
-        phase = self.phase
+    def wait(self, behind: int = 0) -> None:
+        """Wait until all ranks have come to the phase of this one, or to one that is `behind` before it."""
+        phase = (self.phase - behind) & _WORD_MASK
         for i in self._others:
             if (self._words[i][0] - phase) & _HALF:
                 self._wait_for(i, phase)

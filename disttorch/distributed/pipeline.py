@@ -2,8 +2,9 @@
 
 The tensor is cut into chunks and each chunk into one slice per rank. A rank copies the other ranks' slices of its chunk into
 cells of its staging memory; each rank then sums its own slice, in its tensor and in the cells that the others hold for it, so
-that the result is where they need it; each copies the results out of its own cells. The three are done for three
-chunks at a time, the one before, the present and the next, between two meetings of the ranks, and everything stays in cache.
+that the result is where they need it; each copies the results out of its own cells. Between two meetings of the ranks
+the three are done for one chunk each, the next, the present and the one before (in compiled code, two before and two after the
+present), and everything stays in cache.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from disttorch.distributed.phases import Phases
 from disttorch.distributed.reduction import Reduction
 from disttorch.distributed.transport import CACHE_LINE, slice_bounds
 
-# How many chunks compiled code copies in before the present one is reduced.
-AHEAD = 2
-_BUFFERS = 2 * AHEAD
+_BUFFERS = 4
+# How many chunks compiled code copies in before the present one is reduced, and out after it.
+_AHEAD = _BUFFERS // 2
 # Bytes of a buffer's cells where the loop is compiled: it meets quickly, so it takes no more at a time than stays in the
 # cache of a core, of two ranks that share one, too.
 _COMPILED_BYTES = 64 * 1024
@@ -58,8 +59,8 @@ class Pipeline:
         largest = self._half // 2 // (self._size - 1)
         compiled = min(largest, max(_COMPILED_BYTES // (self._size - 1), _SMALLEST_CELL))
         self._cells = [size // CACHE_LINE * CACHE_LINE for size in (largest, compiled)]
-        self._offsets = [0] * _BUFFERS  # bytes, for the reduction at hand, as the next
-        self._cell = 0
+        # In bytes, for the reduction at hand: where the buffers begin, and a cell's size.
+        self._offsets, self._cell = [0] * _BUFFERS, 0
         self._operands: dict[tuple[int, str], tuple[Any, ...]] = {}
 
     def all_reduce(self, flat: np.ndarray, reduction: Reduction, header_at: int) -> None:
@@ -113,7 +114,7 @@ class Pipeline:
         """Do what compiled code does up to the first meeting, and meet."""
         self._offsets, self._cell = self._buffers(half), self._cells[True]
         step = self._cell * self._size // flat.itemsize
-        for k in range(AHEAD):
+        for k in range(_AHEAD):
             self._copy_in(k, self._slices(flat[k * step : (k + 1) * step]))
         self._meet()
 

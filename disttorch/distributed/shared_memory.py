@@ -4,7 +4,7 @@ Each rank owns a page of the control area (its phase word, the headers of its la
 a text for error messages) and two staging buffers. A step is: write the staging buffer, add one to
 the own phase word, wait until every other word is as far. A rank may be at most one phase ahead of
 another, so two buffers and two headers used in turn are never overwritten while somebody reads
-them.
+them. In the middle of a large tensor it may be two ahead; `pipeline` has four buffers for that.
 """
 
 from __future__ import annotations

@@ -89,7 +89,10 @@ def _pack(
     geometry: np.ndarray,
     buffer: np.ndarray,
 ) -> None:
-    """Copy some rows of some images, split into phases, into `buffer`, whose padding is zero."""
+    """Copy some rows of some images, split into phases, into `buffer`; rows outside of the image are zero.
+
+    The columns that pad a row are not written: they are zero from the beginning.
+    """
     row_step, column_step, row_pad, column_pad = geometry[0], geometry[1], geometry[2], geometry[3]
     width, span, group, band = geometry[4], geometry[5], geometry[6], geometry[7]
     _, channels, height, columns = source.shape

@@ -10,7 +10,8 @@ import pytest
 from scipy.signal import correlate
 
 from disttorch.backends import numpy as kernels
-from disttorch.backends.numpy._compiled_tiles import PLACES
+from disttorch.backends.numpy import _compiled_conv as compiled_conv
+from disttorch.backends.numpy._compiled_tiles import LANES, PLACES
 from disttorch.backends.numpy.conv import run_length
 
 
@@ -65,10 +66,14 @@ CASES = [
     (3, 4, 5, (20,), (5,), (1,), (2,), (1,), 1),
     (3, 4, 6, (21,), (4,), (3,), (1,), (2,), 2),
     (2, 3, 4, (5, 6, 7), (3, 2, 3), (1, 2, 2), (1, 0, 2), (1, 1, 2), 1),
-    # outputs and taps in runs of every length
+    # rows and kernels of many widths, for as many channels as a vector has
     *((2, 3, 16, (5, width), (3, 3), (1, 1), (1, 1), (1, 1), 1) for width in (7, 8, 9, 10, 12)),
     *((2, 3, 16, (6, 15), (2, columns), (1, 1), (0, 0), (1, 1), 1) for columns in (1, 2, 4, 8)),
     (2, 3, 16, (6, 16), (3, 3), (1, 1), (2, 2), (1, 2), 1),
+    # several bands of rows, the last one smaller; weights whose taps come in runs of two and of three
+    (2, 8, 32, (50, 42), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (3, 8, 48, (9, 9), (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (3, 12, 48, (9, 9), (2, 2), (1, 1), (0, 0), (1, 1), 1),
 ]
 
 
@@ -78,6 +83,23 @@ def test_neighbouring_outputs_are_computed_together(columns: int, run: int) -> N
         pytest.skip(f"a tile of {PLACES} places on this processor has no runs of {run}")
     rows = np.arange(3)[:, None] * (columns + 2)  # as in planes that are padded by a column on each side
     assert run_length((rows + np.arange(columns)).reshape(-1)) == run
+
+
+@pytest.mark.parametrize("run", [1, 2, 3, 4, 8])
+def test_tiles_of_runs(run: int) -> None:
+    if PLACES % run:
+        pytest.skip(f"a tile of {PLACES} places on this processor has no runs of {run}")
+    rng = np.random.default_rng(run)
+    tiles, terms = 2, 7
+    begins = rng.choice(200, tiles * PLACES // run, replace=False)
+    places = (begins[:, None] + np.arange(run)).reshape(-1)
+    offsets = rng.integers(0, 50, terms)
+    buffer, weight = normal(rng, (300,)), normal(rng, (terms, LANES))
+    start, out = normal(rng, (tiles * PLACES, LANES)), np.zeros((tiles * PLACES, LANES), np.float32)
+    flat = weight.reshape(-1), 0, start.reshape(-1), 0, LANES, out.reshape(-1), 0
+    compiled_conv._by_channels(buffer, places, run, places.size, offsets, terms, *flat)
+    reads = buffer.astype(np.float64)[places[:, None] + offsets]
+    close(out, start + reads @ weight.astype(np.float64))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -39,6 +40,17 @@ def wide_instructions(loop: Callable[..., None]) -> int:
 def test_loops_use_512_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectors, "get_host_cpu_name", lambda: "emeraldrapids")
     assert wide_instructions(wide) > 0
+
+
+@pytest.mark.parametrize("name", ["activation.gelu", "activation.sigmoid", "softmax.softmax", "softmax.log_softmax"])
+def test_kernels_use_512_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "get_host_cpu_name", lambda: "emeraldrapids")
+    module, _, function = name.partition(".")
+    kernel = getattr(import_module(f"disttorch.backends.numpy._compiled_{module}"), function)
+    compiled = njit(kernel.py_func, error_model="numpy", fastmath=kernel.targetoptions.get("fastmath", False))
+    x = np.ones((4, 64) if module == "softmax" else 256, np.float32)
+    compiled(x, x.copy())
+    assert next(iter(compiled.inspect_asm().values())).count("zmm") > 10
 
 
 def test_but_not_where_that_lowers_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
