@@ -1,7 +1,4 @@
-"""How ranks meet (see `phases`) as machine code: without the interpreter and its lock.
-
-Numba's disk cache looks at the time stamps of the files with the loops that use this: after a change here, save those too.
-"""
+"""How ranks meet (see `phases`) as machine code: without the interpreter and its lock."""
 
 from __future__ import annotations
 
@@ -10,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from disttorch.backends.numpy._njit import njit
 from disttorch.distributed._compiled_reduction import row
 
 # What code that meets others returns when it is done, when it has looked long enough for the others and Python has to

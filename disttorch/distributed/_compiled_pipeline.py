@@ -9,9 +9,9 @@ or when another rank sleeps and must be woken.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
+from disttorch.backends.numpy._njit import njit
 from disttorch.distributed._compiled_meeting import (
     DIFFERENT,
     DONE,

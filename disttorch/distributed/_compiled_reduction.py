@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
+from disttorch.backends.numpy._njit import njit
 
 
 @intrinsic

@@ -7,9 +7,9 @@ interpreter's own data are not in the cache any more, and the same few steps in 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
+from disttorch.backends.numpy._njit import njit
 from disttorch.distributed._compiled_meeting import (
     DIFFERENT,
     DONE,

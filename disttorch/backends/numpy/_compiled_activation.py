@@ -6,10 +6,10 @@ from math import exp as exp_double
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_math import exp
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
+from disttorch.backends.numpy._njit import njit
 
 
 @njit(nogil=True, cache=True)

@@ -23,7 +23,6 @@ kinds of tile, and the cheaper one is taken:
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_tiles import (
     COLUMNS,
@@ -42,6 +41,7 @@ from disttorch.backends.numpy._compiled_tiles import (
     transpose_tile,
     triples,
 )
+from disttorch.backends.numpy._njit import njit
 
 # What transposing one value costs, in multiply-adds of a lane.
 _TRANSPOSE_COST = 10

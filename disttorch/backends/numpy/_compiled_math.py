@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import extending, float32, njit
+from numba import extending, float32
+
+from disttorch.backends.numpy._njit import njit
 
 _intrinsic: Any = extending.intrinsic
 _F32, _I32 = ir.FloatType(), ir.IntType(32)

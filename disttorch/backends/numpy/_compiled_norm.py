@@ -8,7 +8,8 @@ in float64.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from disttorch.backends.numpy._njit import njit
 
 _SUM = {"reassoc", "contract", "nsz"}
 

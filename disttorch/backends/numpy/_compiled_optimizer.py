@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import njit
+
+from disttorch.backends.numpy._njit import njit
 
 _CONTRACT = {"contract"}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from disttorch.backends.numpy._njit import njit
 
 
 @njit(nogil=True, cache=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_math import exp
+from disttorch.backends.numpy._njit import njit
 
 _ONE, _TWO = np.float32(1), np.float32(2)
 

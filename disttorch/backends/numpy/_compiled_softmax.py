@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import log
 
 import numpy as np
-from numba import njit
 
 from disttorch.backends.numpy._compiled_math import exp, larger
 from disttorch.backends.numpy._compiled_vectors import wide_vectors
+from disttorch.backends.numpy._njit import njit
 
 _SUM = {"reassoc", "contract", "nsz"}
 

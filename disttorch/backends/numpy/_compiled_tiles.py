@@ -1,8 +1,7 @@
 """Register tiles of the direct convolution, written as LLVM IR (imports Numba: load lazily).
 
 A tile of the result stays in registers over a whole sum; no loop in Python gets LLVM to keep it
-there. Numba's disk cache looks at the time stamp of `_compiled_conv.py` alone: after a change here,
-save that file too.
+there.
 """
 
 from __future__ import annotations
