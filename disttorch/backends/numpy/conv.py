@@ -343,19 +343,8 @@ def _plan(
     )
     offsets = (np.arange(channels)[:, None] * (group * plane) + within).reshape(-1)
     places = _places(group, plane, band, width, size[1])
-    geometry = [
-        *stride,
-        *padding,
-        width,
-        span,
-        group,
-        band,
-        *size,
-        *first,
-        *step,
-        run_length(places),
-        run_length(offsets),
-    ]
+    runs = run_length(places), run_length(offsets)
+    geometry = [*stride, *padding, width, span, group, band, *size, *first, *step, *runs]
     return _Plan(
         row_stride,
         weights,
