@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.testing._internal import common_utils
+from torch.testing._internal.opinfo import core
 
 
 def _no_seed(_seed: int) -> None:
@@ -21,4 +22,5 @@ def leave_out() -> None:
     for devices in (torch.cuda, torch.xpu, torch.mtia):
         if not devices.is_available():
             devices.manual_seed_all = _no_seed
-    common_utils.extract_test_fn = _no_test
+    for module in (common_utils, core):
+        module.extract_test_fn = _no_test
