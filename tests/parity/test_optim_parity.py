@@ -268,8 +268,12 @@ SCHEDULES = [
     ("CosineAnnealingLR", {"T_max": 30}),
     ("LinearLR", {"start_factor": 0.2, "end_factor": 0.7, "total_iters": 6}),
     ("ConstantLR", {"factor": 0.5, "total_iters": 4}),
-    ("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}),
-    ("LambdaLR", {"lr_lambda": [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.5**epoch]}),
+    pytest.param("LambdaLR", {"lr_lambda": lambda epoch: 0.95**epoch}, id="LambdaLR-a function"),
+    pytest.param(
+        "LambdaLR",
+        {"lr_lambda": [lambda epoch: 1 / (1 + epoch), lambda epoch: 0.5**epoch]},
+        id="LambdaLR-a function for each group",
+    ),
 ]
 
 
