@@ -102,7 +102,7 @@ def add_data_parallel(suite: argparse.ArgumentParser) -> None:
     """Add the options of `data_parallel`."""
     suite.add_argument("--ranks", type=count, default=2, metavar="N", help="processes (default: 2)")
     suite.add_argument(
-        "--cycles", type=count, default=8, metavar="N", help="readings of each kind in a process (default: 8)"
+        "--cycles", type=count, default=30, metavar="N", help="turns of each kind in a process (default: 30)"
     )
     add_clock(suite)
     add_only(suite)

@@ -9,7 +9,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.ranks import MEETING, write_answer
 from benchmarks.worker import CLOCKS, stand_in_for_disttorch
 
-READING_SECONDS = 0.1
-FEWEST_STEPS = 3
+TURN_SECONDS = 0.03
+TRIED_STEPS = 3
 WARM_UP = 5
 
 Step = Callable[[], object]
@@ -78,9 +78,10 @@ def measure(
 ) -> list[dict[str, list[float]]]:
     """Return every cycle's step times in µs; in a cycle each kind of step has its turn.
 
-    `alone`: the steps of all ranks, one rank at a time. `beside`: all ranks at once, not waiting for each other; of
-    each step the time of the slowest rank, since those who wait for each other cannot be faster than that. `together`:
-    the data-parallel steps; the mean over the ranks.
+    `alone`: one rank at a time; of each step the time of the slowest rank, since ranks that average their gradients
+    cannot be faster than that, whatever their communication costs. `mean alone`: the same, the mean over the ranks.
+    `beside`: all ranks at once, not waiting for each other; again the slowest. `together`: the data-parallel steps; the
+    mean over the ranks.
     """
     rank, ranks = dist.get_rank(), dist.get_world_size()
     number = agree_on_number(dist, single)
@@ -101,12 +102,20 @@ def measure(
     dist.all_gather_object(everybody, mine)
     return [
         {
-            "alone": [step for one in same for step in one["alone"]],
-            "beside": [max(steps) for steps in zip(*(one["beside"] for one in same))],
-            "together": [statistics.fmean(steps) for steps in zip(*(one["together"] for one in same))],
+            "alone": of_each_step(max, same, "alone"),
+            "mean alone": of_each_step(statistics.fmean, same, "alone"),
+            "beside": of_each_step(max, same, "beside"),
+            "together": of_each_step(statistics.fmean, same, "together"),
         }
         for same in zip(*everybody)
     ]
+
+
+def of_each_step(
+    reduce: Callable[[Sequence[float]], float], ranks: Sequence[dict[str, list[float]]], turn: str
+) -> list[float]:
+    """Reduce the ranks' times of a turn to one of each step."""
+    return [reduce(step) for step in zip(*(taken[turn] for taken in ranks))]
 
 
 def times(step: Step, number: int, clock: Callable[[], float]) -> list[float]:
@@ -120,9 +129,9 @@ def times(step: Step, number: int, clock: Callable[[], float]) -> list[float]:
 
 
 def agree_on_number(dist: ModuleType, step: Step) -> int:
-    """Return how many steps fill a reading, the same number on every rank."""
-    usual = statistics.median(times(step, FEWEST_STEPS, time.perf_counter))
-    found = [max(FEWEST_STEPS, math.ceil(1e6 * READING_SECONDS / usual))]
+    """Return how many steps fill a turn, the same number on every rank."""
+    usual = statistics.median(times(step, TRIED_STEPS, time.perf_counter))
+    found = [math.ceil(1e6 * TURN_SECONDS / usual)]
     dist.broadcast_object_list(found, 0)
     return found[0]
 

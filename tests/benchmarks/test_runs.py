@@ -38,8 +38,10 @@ def test_data_parallel(suite: Suite, tmp_path: Path) -> None:
     answer = module.run_job("disttorch", "LeNet", module.Plan(2, 1, 1, "wall", "LeNet"), str(tmp_path))
     assert len(answer["cycles"]) == 1
     for cycle in answer["cycles"]:
-        assert len(cycle["alone"]) == 2 * len(cycle["beside"]) == 2 * len(cycle["together"]) > 0
+        assert list(cycle) == list(module.TIMES)
+        assert len({len(steps) for steps in cycle.values()}) == 1
         assert all(step > 0 for steps in cycle.values() for step in steps)
+        assert all(mean <= slowest for mean, slowest in zip(cycle["mean alone"], cycle["alone"], strict=True))
 
 
 def test_a_rank_that_fails_fails_the_benchmark(suite: Suite, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from types import ModuleType
 
@@ -46,25 +47,42 @@ def test_all_reduce_leaves_out_what_is_missing(suite: Suite, monkeypatch: pytest
 
 
 def test_costs_are_differences_within_a_cycle(suite: Suite) -> None:
-    calm = {"alone": [10.0] * 10, "beside": [11.0] * 10, "together": [12.0] * 10}
-    busy = {"alone": [50.0] * 10, "beside": [52.0] * 10, "together": [53.0] * 10}
+    calm = {"alone": [10.0] * 10, "mean alone": [9.0] * 10, "beside": [11.0] * 10, "together": [12.0] * 10}
+    busy = {"alone": [50.0] * 10, "mean alone": [46.0] * 10, "beside": [52.0] * 10, "together": [53.0] * 10}
     summary = suite("data_parallel").summarise_cycles([calm, busy, busy])
     assert summary["alone"] == {"median": 50, "fast": 10}
     assert summary["cost"] == {"median": 3, "fast": 2}
+    assert summary["cost over the mean"] == {"median": 7, "fast": 3}
     assert summary["cost over beside"] == {"median": 1, "fast": 1}
+
+
+def test_steps_of_the_slowest_rank_and_of_the_mean(suite: Suite) -> None:
+    of_each_step = suite("data_parallel_worker").of_each_step
+    ranks = [{"alone": [1.0, 5.0], "beside": [0.0, 0.0]}, {"alone": [3.0, 2.0], "beside": [9.0, 9.0]}]
+    assert of_each_step(max, ranks, "alone") == [3, 5]
+    assert of_each_step(statistics.fmean, ranks, "alone") == [2, 3.5]
 
 
 def test_cost_tables(suite: Suite) -> None:
     module = suite("data_parallel")
     kinds = {kind: {"median": 2000.0, "fast": 1000.0} for kind in module.TIMES}
-    ours = kinds | {"cost": {"median": 500.0, "fast": -20.0}, "cost over beside": {"median": 100.0, "fast": 50.0}}
-    theirs = kinds | {"cost": {"median": 2000.0, "fast": 400.0}, "cost over beside": {"median": 1000.0, "fast": -1.0}}
+    ours = kinds | {
+        "cost": {"median": 500.0, "fast": -20.0},
+        "cost over the mean": {"median": 900.0, "fast": 30.0},
+        "cost over beside": {"median": 100.0, "fast": 50.0},
+    }
+    theirs = kinds | {
+        "cost": {"median": 2000.0, "fast": 400.0},
+        "cost over the mean": {"median": 3000.0, "fast": 300.0},
+        "cost over beside": {"median": 1000.0, "fast": -1.0},
+    }
     titles = {"disttorch": "disttorch 0", "torch": "torch 0"}
     both = module.cost_table({"MLP": {"disttorch": ours, "torch": theirs}}, titles).splitlines()
     assert cells(both[2]) == [
         *("MLP", "0.50 (-0.02)", "2.00 (0.40)", "0.25 (-0.05)"),
+        *("0.90 (0.03)", "3.00 (0.30)", "0.30 (0.10)"),
         *("0.10 (0.05)", "1.00 (-0.00)", "0.10 (–)"),
     ]
     one = module.cost_table({"MLP": {"disttorch": ours}}, {"disttorch": "disttorch 0"}).splitlines()
-    assert cells(one[2]) == ["MLP", "0.50 (-0.02)", "0.10 (0.05)"]
-    assert len(cells(module.step_table({"MLP": {"disttorch": ours, "torch": theirs}}, titles).splitlines()[2])) == 7
+    assert cells(one[2]) == ["MLP", "0.50 (-0.02)", "0.90 (0.03)", "0.10 (0.05)"]
+    assert len(cells(module.step_table({"MLP": {"disttorch": ours, "torch": theirs}}, titles).splitlines()[2])) == 9
