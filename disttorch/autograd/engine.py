@@ -91,13 +91,16 @@ class Sweep:
     def wanted_memory(self) -> dict[Edge, Any]:
         """Ask the leaves that this pass uses once, and that have no gradient yet, where to put it."""
         found = {}
+        lending: dict[Callable[[], bool], bool] = {}
         for edge, uses in self.uses.items():
             hooks = edge[0].__dict__.get("_hooks")
             if hooks is None or hooks.memory is None or hooks.gradient or uses != 1 or edge[0]._grad is not None:
                 continue
-            memory = hooks.memory()
-            if memory is not None:
-                found[edge] = memory
+            lends = hooks.memory.lends
+            if lends not in lending:
+                lending[lends] = lends()
+            if lending[lends]:
+                found[edge] = hooks.memory.memory
         return found
 
     def take(self, node: Node) -> Any:

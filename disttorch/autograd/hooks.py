@@ -41,15 +41,20 @@ def add_hook(table: OrderedDict[int, Any], hook: Callable[..., Any], *, first: b
 
 
 class GradientMemory:
-    """Has the gradient of the leaf whose `hooks` these are put into what `ask()` returns, until `remove()`."""
+    """Has the gradient of the leaf whose `hooks` these are put into `memory`, until `remove()`.
 
-    def __init__(self, hooks: Hooks, ask: Callable[[], Any] | None) -> None:
-        hooks.memory = ask
-        self._hooks, self._ask = hooks, ask
+    memory: an array of the leaf's shape and type; lends: called as a backward pass begins, once for all leaves that have
+    the same, says whether it may be used in that pass.
+    """
+
+    def __init__(self, hooks: Hooks, memory: Any, lends: Callable[[], bool]) -> None:
+        hooks.memory = self
+        self._hooks = hooks
+        self.memory, self.lends = memory, lends
 
     def remove(self) -> None:
         """Take it back, unless somebody else wants it elsewhere by now."""
-        if self._hooks.memory is self._ask:
+        if self._hooks.memory is self:
             self._hooks.memory = None
 
 
@@ -58,8 +63,8 @@ class Hooks:
 
     `gradient[i]` holds the hooks on output i's gradient, `retained[i]` the tensor whose `.grad` keeps it;
     `before` and `after` are a node's own hooks; `accumulated` runs when a leaf's `.grad` is complete.
-    `memory`, called as a backward pass begins, returns an array of the leaf's shape and type that should hold
-    its gradient, or None. `where` is the stack at which the node was made, kept in anomaly mode.
+    `memory` says where a leaf's gradient should be. `where` is the stack at which the node was made, kept in
+    anomaly mode.
     """
 
     __slots__ = ("accumulated", "after", "before", "gradient", "memory", "retained", "where")
@@ -70,7 +75,7 @@ class Hooks:
         self.before: OrderedDict[int, Any] = OrderedDict()
         self.after: OrderedDict[int, Any] = OrderedDict()
         self.accumulated: OrderedDict[int, Any] = OrderedDict()
-        self.memory: Callable[[], Any] | None = None
+        self.memory: GradientMemory | None = None
         self.where = ""
 
     def on_gradient(self, output: int) -> OrderedDict[int, Any]:

@@ -22,7 +22,7 @@ from disttorch.distributed.gradient_averager import GradientAverager
 from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, check_comm_hook
 from disttorch.distributed.inputs import batch_size, device_index, moved
 from disttorch.distributed.module_watch import ModuleWatch
-from disttorch.distributed.reducer import BUCKET_BYTES, FIRST_BUCKET_BYTES, Reducer
+from disttorch.distributed.reducer import BUCKET_BYTES, Reducer
 from disttorch.distributed.same_model import check_same_model, describe_module
 from disttorch.nn.modules.module import Module
 
@@ -185,7 +185,6 @@ class DistributedDataParallel(Module, Joinable):
             list(trainable),
             [p._a for p in trainable.values()],
             bucket_bytes=self.bucket_bytes_cap,
-            first_bucket_bytes=min(self.bucket_bytes_cap, FIRST_BUCKET_BYTES),
             group=self.process_group,
         )
         if self._comm_hook is not None:

@@ -28,6 +28,9 @@ _Range = tuple[int, int]
 # The count of changes of a gradient that the engine has just made and that nobody else has.
 _NEW = [0]
 
+# The references to an array that only its tensor knows: the tensor's and the one that is counting.
+_UNSHARED = 2
+
 # Of more forward passes without a backward pass, as in an evaluation with gradients, the oldest count as one.
 _MOST_FORWARDS = 16
 
@@ -72,6 +75,8 @@ class GradientAverager:
         self._owners = [view if view.base is None else view.base for view in self._views]
         self._pass: list[Any] | None = None  # the callbacks of the pass that is averaged
         self._plain_pass: list[Any] = [None]  # the same, unless it counts how often parameters are used
+        self._late_pass: list[Any] = [None]  # the same, if moreover nothing is reduced before its end
+        self._late = bytearray(len(self.parameters))  # gradients that `_finish` has still to put into buckets
         self._left_over = bytearray(len(self.parameters))  # used in passes that were not averaged
         self._any_left_over = False
         self._own_memory: list[int] = []
@@ -80,9 +85,11 @@ class GradientAverager:
         if static_graph:
             self.set_static_graph()
         self._handles: list[Any] = []
+        lends = self._lends()
         for index, parameter in enumerate(self.parameters):
             self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(index)))
-            self._handles.append(GradientMemory(parameter._own_hooks(), self._wanted_memory(index)))
+            if isinstance(self._views[index], np.ndarray):
+                self._handles.append(GradientMemory(parameter._own_hooks(), self._views[index], lends))
         self._references = self._count_references()
         weakref.finalize(self, _remove, self._handles).atexit = False
 
@@ -117,13 +124,22 @@ class GradientAverager:
 
     def _hook(self, index: int) -> Callable[[Tensor], None]:
         reference = weakref.ref(self)
-        view, reducer, plain_pass = self._views[index], self.reducer, self._plain_pass
+        view, reducer, plain_pass, late_pass, late = (
+            *(self._views[index], self.reducer, self._plain_pass),
+            *(self._late_pass, self._late),
+        )
+        hooks = self.parameters[index]._own_hooks().accumulated
 
         def gradient_is_complete(parameter: Tensor) -> None:
-            # The usual case first, in few steps: backward has just filled the caches with other things.
-            grad, running = parameter._grad, outermost_pass()
-            assert grad is not None
+            # The usual cases first, in few steps: backward has just filled the caches with other things. Later, all
+            # gradients are taken in one loop, if no other hook can take them away before.
+            running = outermost_pass()
             assert running is not None
+            if late_pass[0] is running.callbacks and len(hooks) == 1 and not late[index]:
+                late[index] = 1
+                return
+            grad = parameter._grad
+            assert grad is not None
             if (
                 plain_pass[0] is running.callbacks
                 and (grad._a is view or grad._counter == _NEW)
@@ -143,20 +159,17 @@ class GradientAverager:
 
         return gradient_is_complete
 
-    def _wanted_memory(self, index: int) -> Callable[[], Any] | None:
-        """Return what lets the engine compute a gradient right into its bucket, None for one on a GPU."""
+    def _lends(self) -> Callable[[], bool]:
+        """Return what lets the engine compute gradients right into the buckets, while none is there that it could spoil."""
         reference = weakref.ref(self)
-        view = self._views[index]
-        if not isinstance(view, np.ndarray):
-            return None
 
-        def wanted_memory() -> Any:
+        def lends() -> bool:
             averager = reference()
-            if averager is None or not averager._takes_part() or averager.reducer.fired[index]:
-                return None
-            return view
+            if averager is None or not averager._takes_part():
+                return False
+            return not (1 in averager.reducer.fired or 1 in averager._late)
 
-        return wanted_memory
+        return lends
 
     def _takes_part(self) -> bool:
         """Say whether the backward pass that now runs is averaged; begin with it if it is and has just begun."""
@@ -174,6 +187,8 @@ class GradientAverager:
         return True
 
     def _complete(self, index: int, parameter: Tensor) -> None:
+        if 1 in self._late:
+            self._take_late()
         if self._uses is None or not self._more_to_come(index):
             self._mark(index, parameter)
 
@@ -188,6 +203,8 @@ class GradientAverager:
     def _begin(self, callbacks: list[Any] | None) -> None:
         self._pass = callbacks
         self._plain_pass[0] = callbacks if self._uses is None else None
+        self._late_pass[0] = callbacks if self._uses is None and self.reducer.waits else None
+        self._late[:] = bytes(len(self._late))
         self.reducer.abandon()
         owner = self._owner()
         self.reducer.news = owner is not None and owner._backward_begins()
@@ -244,10 +261,12 @@ class GradientAverager:
 
     def _finish(self) -> None:
         """Wait for the averages at the end of the backward pass, and give them to parameters not used here."""
-        self._pass = self._plain_pass[0] = None
+        self._pass = self._plain_pass[0] = self._late_pass[0] = None
         kept: dict[int, Any] = {}
         unused: list[int] = []
         reducer = self.reducer
+        if 1 in self._late:
+            self._take_late()
         if self._uses == []:
             self._end_first_pass()
         if self._any_left_over or 0 in reducer.fired:
@@ -263,6 +282,29 @@ class GradientAverager:
         owner = self._owner()
         if owner is not None:
             owner._backward_ended(reducer.news)
+
+    def _take_late(self) -> None:
+        """Put the gradients into buckets that the hooks have only taken note of."""
+        mark_ready, views = self.reducer.mark_ready, self._views
+        for index in reversed(range(len(views))):  # about the order of backward
+            if not self._late[index]:
+                continue
+            parameter, view = self.parameters[index], views[index]
+            grad = parameter._grad
+            if grad is None or grad._requires_grad or self.reducer.fired[index]:
+                self._mark(index, parameter)
+            elif grad._a is view:
+                mark_ready(index, view)
+            elif grad._counter == _NEW and sys.getrefcount(grad._a) == _UNSHARED:
+                mark_ready(index, grad._a)
+                grad._a = view
+            elif self._as_views:
+                mark_ready(index, grad._a)
+                parameter._grad = wrap(view)
+            else:
+                mark_ready(index, grad._a)
+                self._own_memory.append(index)
+        self._late[:] = bytes(len(self._late))
 
     def _end_first_pass(self) -> None:
         self._uses = list(self._uses_left)

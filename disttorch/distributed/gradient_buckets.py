@@ -95,11 +95,6 @@ class Span:
             start += size
         return views
 
-    @property
-    def is_memory_only(self) -> bool:
-        """Whether the reduction needs nothing but the cores: every rank's values are in memory that all share."""
-        return self.memory.rows is not None
-
     def fetch(self) -> None:
         """Bring the values to the shared memory before they are reduced: here they are there."""
 
@@ -165,11 +160,6 @@ class DeviceSpan(Span):
         """Write the flags; what the device has been told to do until now makes the values."""
         super().mark_flags(news)
         self._copies.mark()
-
-    @property
-    def is_memory_only(self) -> bool:
-        """Whether the reduction needs nothing but the cores: it copies from and to the device."""
-        return False
 
     def fetch(self) -> None:
         """Copy the values from the device."""

@@ -42,7 +42,8 @@ class Reducer:
 
     names, parameters: every trainable parameter's name and array (only shape, dtype and device are used),
     in registration order, the same on every rank: DistError on every rank, naming the first
-    difference, if they are not. bucket_bytes, first_bucket_bytes: rank 0's values count for all.
+    difference, if they are not. bucket_bytes, first_bucket_bytes: rank 0's values count for all; by default the first
+    bucket is small where its reduction overlaps with backward.
     weighted: divide the sum by the sum of the ranks' weights (`set_weight`) rather than by the
     number of ranks.
 
@@ -56,7 +57,7 @@ class Reducer:
         names: Sequence[str],
         parameters: Sequence[Any],
         bucket_bytes: int = BUCKET_BYTES,
-        first_bucket_bytes: int = FIRST_BUCKET_BYTES,
+        first_bucket_bytes: int | None = None,
         weighted: bool = False,
         group: ProcessGroup | None = None,
     ) -> None:
@@ -72,8 +73,13 @@ class Reducer:
         for parameter in parameters:
             check_reducible("AVG", parameter.dtype)
         places = kinds_of_places(parameters)
-        agreed = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes])
+        agreed = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes or 0])
+        # The same on every rank: there may be other collectives between a bucket's last gradient and the end of backward.
+        only_memory = self._group.transport.shares_buckets and all(isinstance(p, np.ndarray) for p in parameters)
+        self.overlaps = agreed["cores"] > 1 or not only_memory
         bucket_bytes, first_bucket_bytes = agreed["bucket sizes"]
+        if not first_bucket_bytes:
+            first_bucket_bytes = min(bucket_bytes, FIRST_BUCKET_BYTES) if self.overlaps else bucket_bytes
         kinds = [f"{p.dtype.name} {place}" for p, place in zip(parameters, places)]
         plan = plan_buckets([p.nbytes for p in parameters], kinds, first_bucket_bytes, bucket_bytes)
         self._views: list[Any] = [None] * len(parameters)
@@ -84,8 +90,6 @@ class Reducer:
         self.fired = bytearray(len(parameters))
         self._next = 0
         self._put_off: list[Span] = []
-        # The same on every rank: there may be other collectives between a bucket's last gradient and the end of backward.
-        self.overlaps = agreed["cores"] > 1 or not all(span.is_memory_only for span in self.buckets)
 
     def _agree(
         self, names: Sequence[str], parameters: Sequence[Any], places: Sequence[str], sizes: list[int]
@@ -110,6 +114,11 @@ class Reducer:
         for index, view in zip(members, views, strict=True):
             self._views[index] = view
         return span
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is reduced before `finalize`."""
+        return not self.overlaps and self._hook is None
 
     def view(self, index: int) -> Any:
         """Return the memory of parameter `index`'s gradient in its bucket, in the parameter's shape."""
@@ -250,10 +259,10 @@ class Reducer:
             span.mark_flags(self.news)
             if self._hook is not None:
                 self._run_hook(span)
-            elif self.overlaps:
-                self._launch(span, async_op=span is not buckets[-1])
-            else:
+            elif self.waits:
                 self._put_off.append(span)
+            else:
+                self._launch(span, async_op=span is not buckets[-1])
 
     def _launch(self, span: Span, async_op: bool) -> None:
         op = "AVG" if self._divisor is None and not self.weighted else "SUM"

@@ -45,6 +45,8 @@ class SharedMemoryTransport(Transport):
     transport); staging: bytes that a rank can give in one step.
     """
 
+    shares_buckets = True
+
     def __init__(
         self, link: AgentLink, members: Members, here: Sequence[int] | None = None, staging: int | None = None
     ) -> None:

@@ -51,11 +51,12 @@ class Transport(ABC):
     as it is until the end of the next step. One thread at a time may use a transport.
 
     Attributes: `rank`, `size`; `chunk`, the most bytes that a rank may `share` in one step; `cell`, the most that it may
-    give another in one `exchange`.
+    give another in one `exchange`; `shares_buckets`, whether a bucket's rows are in memory that all ranks share.
     """
 
     chunk: int
     cell: int
+    shares_buckets = False
 
     def __init__(self, link: AgentLink | None, members: Members) -> None:
         self.link, self.members = link, members

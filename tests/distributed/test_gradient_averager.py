@@ -175,6 +175,42 @@ def test_grad_may_be_kept_changed_and_replaced() -> None:
     run(check_grad_memory, 2, timeout=60)
 
 
+def check_meddling() -> None:
+    mine = dist.get_rank() + 1.0
+    for waits in (True, False):
+        net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter.fill_(1)
+        model = DistributedDataParallel(net)
+        model.reducer.overlaps = not waits
+        first, last = net[0].weight, net[1].bias
+        seen: dict[str, Any] = {}
+
+        def look(gradient: torch.Tensor, last: Any = last, seen: Any = seen) -> None:
+            seen.update(grad=last.grad, alias=last.grad.detach())
+
+        handle = first.register_hook(look)
+        (mine * model(torch.ones(1, 1))).sum().backward()
+        assert [p.grad.item() for p in net.parameters()] == [1.5, 1.5, 3, 1.5]
+        assert last.grad is seen["grad"], waits
+        assert seen["alias"].item() == 1.5, (
+            f"what shares a gradient's memory during backward has the average too ({waits=})"
+        )
+        handle.remove()
+
+        net.zero_grad()
+        handle = last.register_post_accumulate_grad_hook(lambda bias: setattr(bias, "grad", None))
+        (mine * model(torch.ones(1, 1))).sum().backward()
+        assert last.grad is None
+        assert model.reducer.view(3).item() == 1.5, f"a hook took the gradient away, but it counts ({waits=})"
+        handle.remove()
+
+
+def test_a_gradient_may_be_shared_and_taken_away_during_backward() -> None:
+    run(check_meddling, 2, timeout=60)
+
+
 # -- backward in backward ------------------------------------------------------------------------------
 
 
