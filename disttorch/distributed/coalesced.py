@@ -1,8 +1,10 @@
-"""Copying many tensors from one rank to all of a group in few broadcasts, and buffers when they have changed."""
+"""Copying many tensors from one rank to all of a group in few broadcasts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import import_module
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +19,13 @@ from disttorch.distributed.groups import get_global_rank
 _ALIGNMENT = 16
 _PACK_BYTES = 32 * 1024 * 1024
 _ALONE_BYTES = 1024 * 1024
+# From so many arrays on machine code copies them, which takes a moment to load.
+_MANY = 16
+
+
+@cache
+def _compiled() -> Any:
+    return import_module("disttorch.distributed._compiled_pack")
 
 
 def broadcast_coalesced(
@@ -58,16 +67,29 @@ def _parts(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield part
 
 
+def packed_size(arrays: Sequence[Any]) -> int:
+    """Return how many bytes a `Pack` of these arrays has."""
+    return sum(_aligned(array.nbytes) for array in arrays)
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
 class Pack:
     """Memory for the bytes of several arrays, of any dtypes, so that one broadcast carries them all.
 
     Arrays on a GPU that come one after another are collected there, in memory that is copied as a whole.
+    memory: uint8, `packed_size(arrays)` long; new memory without.
+
+    Attribute: `nbytes`, how long it is.
     """
 
-    def __init__(self, arrays: Sequence[Any]) -> None:
+    def __init__(self, arrays: Sequence[Any], memory: np.ndarray | None = None) -> None:
         self._arrays = list(arrays)
-        lengths = [-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays]
-        self._bytes = np.zeros(sum(lengths), np.uint8)
+        lengths = [_aligned(array.nbytes) for array in arrays]
+        self.nbytes = sum(lengths)
+        self._bytes = np.zeros(self.nbytes, np.uint8) if memory is None else memory
         self._places: list[Any] = []
         self._on_devices: list[tuple[DeviceMemory, np.ndarray]] = []
         begin = 0
@@ -76,6 +98,15 @@ class Pack:
             end = begin + sum(length for _, length in members)
             self._add_run(members, self._bytes[begin:end])
             begin = end
+        self._table = None if len(self._arrays) < _MANY or self._on_devices else self._addresses()
+
+    def _addresses(self) -> np.ndarray | None:
+        """Return where each array's bytes go, where they are and how many, int64; None if an array is not contiguous."""
+        if not all(array.flags.c_contiguous for array in self._arrays):
+            return None
+        pairs = zip(self._places, self._arrays, strict=True)
+        rows = [(place.ctypes.data, array.ctypes.data, array.nbytes) for place, array in pairs]
+        return np.array(rows, np.int64).T.copy()
 
     def _add_run(self, members: list[tuple[Any, int]], host: np.ndarray) -> None:
         memory: Any = host
@@ -96,50 +127,35 @@ class Pack:
 
         own = get_rank() == source
         if own:
-            for array, place in zip(self._arrays, self._places, strict=True):
-                place[...] = array
-            for memory, host in self._on_devices:
-                memory.mark()
-                memory.fetch(host)
+            self.pack()
         broadcast(self._bytes, source, group)
         if not own:
-            for memory, host in self._on_devices:
-                memory.mark()
-                memory.store(host)
-            for array, place in zip(self._arrays, self._places, strict=True):
-                array[...] = place
+            self.unpack()
+
+    def pack(self) -> None:
+        """Copy the arrays into the memory."""
+        if self._table is not None:
+            places, arrays, sizes = self._table
+            _compiled().copy_pieces(places, arrays, sizes, self._bytes)
+            return
+        for array, place in zip(self._arrays, self._places, strict=True):
+            place[...] = array
+        for memory, host in self._on_devices:
+            memory.mark()
+            memory.fetch(host)
+
+    def unpack(self) -> None:
+        """Copy the memory into the arrays."""
+        if self._table is not None:
+            places, arrays, sizes = self._table
+            _compiled().copy_pieces(arrays, places, sizes, self._bytes)
+            return
+        for memory, host in self._on_devices:
+            memory.mark()
+            memory.store(host)
+        for array, place in zip(self._arrays, self._places, strict=True):
+            array[...] = place
 
     def holds(self, arrays: Sequence[Any]) -> bool:
         """Say whether this was made for these very arrays."""
         return len(arrays) == len(self._arrays) and all(a is b for a, b in zip(arrays, self._arrays, strict=True))
-
-
-class BufferSync:
-    """Keeps a module's buffers equal to those of one rank.
-
-    `changed()` compares with what `remember` saw: other tensors, other memory or a counted change in place.
-    """
-
-    def __init__(self, group: Any) -> None:
-        self._group = group
-        self._pack = Pack([])
-        self._seen: list[tuple[Any, int]] = []
-
-    def changed(self, buffers: Sequence[Tensor]) -> bool:
-        """Say whether this rank has changed a buffer since they were last alike."""
-        return len(buffers) != len(self._seen) or any(
-            b._a is not array or b._counter is None or b._counter[0] != version
-            for b, (array, version) in zip(buffers, self._seen, strict=True)
-        )
-
-    def remember(self, buffers: Sequence[Tensor]) -> None:
-        """Take the buffers as they are for what all ranks have."""
-        self._seen = [(b._a, -1 if b._counter is None else b._counter[0]) for b in buffers]
-
-    def copy_from(self, root: int, buffers: Sequence[Tensor]) -> None:
-        """Copy the buffers of rank `root` (of the group) to all; counters of changes stay, as in PyTorch."""
-        arrays = [b._a for b in buffers]
-        if not self._pack.holds(arrays):
-            self._pack = Pack(arrays)
-        self._pack.broadcast(get_global_rank(self._group, root), self._group)
-        self.remember(buffers)

@@ -16,7 +16,8 @@ from disttorch.core.device import device
 from disttorch.distributed import collectives, progress, runtime, trace
 from disttorch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from disttorch.distributed.algorithms.join import Join, Joinable, JoinHook
-from disttorch.distributed.coalesced import BufferSync, broadcast_coalesced
+from disttorch.distributed.buffer_sync import BufferSync
+from disttorch.distributed.coalesced import broadcast_coalesced
 from disttorch.distributed.errors import DistError
 from disttorch.distributed.gradient_averager import GradientAverager
 from disttorch.distributed.gradient_buckets import BuiltinCommHookType, CommHook, check_comm_hook
@@ -189,8 +190,7 @@ class DistributedDataParallel(Module, Joinable):
         )
         if self._comm_hook is not None:
             reducer.set_hook(*self._comm_hook, list(trainable.values()))
-        self._buffer_sync = BufferSync(self.process_group)
-        self._buffer_sync.remember(self._buffers_in_use())
+        self._buffer_sync = BufferSync(self.process_group, self._buffers_in_use())
         self._averager = GradientAverager(
             reducer, list(trainable.values()), self.gradient_as_bucket_view, self.static_graph, self
         )
@@ -238,11 +238,16 @@ class DistributedDataParallel(Module, Joinable):
         assert self._buffer_sync is not None
         return self.forward_sync_buffers and self._buffer_sync.changed(self._buffers_in_use())
 
+    def _backward_ends(self) -> None:
+        """Leave the buffers for the other ranks."""
+        assert self._buffer_sync is not None
+        self._buffer_sync.offer(self._buffers_in_use())
+
     def _backward_ended(self, news: bool) -> None:
         """Copy the buffers from one rank if any rank has changed its own."""
         assert self._buffer_sync is not None
         if news:
-            self._buffer_sync.copy_from(self._buffer_source(), self._buffers_in_use())
+            self._buffer_sync.copy_from(self._buffer_source())
         self._count_step(True)
 
     @contextlib.contextmanager

@@ -41,6 +41,9 @@ class Owner(Protocol):
     def _backward_begins(self) -> bool:
         """Say whether there is something that all ranks must know at the end."""
 
+    def _backward_ends(self) -> None:
+        """Do what is to be done before the ranks meet to reduce the last bucket."""
+
     def _backward_ended(self, news: bool) -> None:
         """Take notice; `news` says whether any rank had something."""
 
@@ -50,7 +53,8 @@ class GradientAverager:
 
     reducer: made for these parameters; as_views: whether `.grad` is always a view of the bucket;
     static_graph: whether every pass uses the parameters as the first one does; owner: told when an
-    averaged pass begins, when it says whether it has news for all ranks, and when it has ended.
+    averaged pass begins, when it says whether it has news for all ranks, before the last reduction and when it has
+    ended.
 
     A pass is averaged if there was a forward pass that `add_forward` was told about and whose backward pass
     has not been yet, or if it goes through a forward pass that was averaged before. Hooks on the parameters
@@ -271,6 +275,9 @@ class GradientAverager:
             self._end_first_pass()
         if self._any_left_over or 0 in reducer.fired:
             unused = self._fill_unused(kept)
+        owner = self._owner()
+        if owner is not None:
+            owner._backward_ends()
         used = reducer.finalize()
         for index in unused:
             if used[index]:
@@ -279,7 +286,6 @@ class GradientAverager:
                 self._views[index][...] = kept[index]
         for index in self._own_memory:
             self._hand_out(index)
-        owner = self._owner()
         if owner is not None:
             owner._backward_ended(reducer.news)
 

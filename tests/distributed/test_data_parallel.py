@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import disttorch.distributed as dist
 from disttorch import nn
 from disttorch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from disttorch.distributed.algorithms.join import Join
+from disttorch.distributed.flight import flight_records
 from disttorch.distributed.optim import ZeroRedundancyOptimizer
 from disttorch.nn.parallel import DistributedDataParallel
 from disttorch.nn.parallel.distributed import DistributedDataParallel as SameClass
@@ -223,8 +226,52 @@ def check_buffers() -> None:
     assert apart.weight.item() == rank
 
 
-def test_buffers_are_those_of_rank_0() -> None:
-    run(check_buffers, 2, timeout=60)
+@pytest.mark.parametrize("shm", ["1", "0"])
+def test_buffers_are_those_of_rank_0(shm: str) -> None:
+    run(check_buffers, 2, environment={"DISTTORCH_SHM": shm}, timeout=60)
+
+
+class Running(nn.Module):
+    """A weight and buffers which every forward pass changes; many contiguous ones are copied by machine code."""
+
+    def __init__(self, buffers: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        for number, buffer in enumerate(buffers):
+            self.register_buffer(f"b{number}", buffer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for buffer in self.buffers():
+            buffer += 1 + 2 * dist.get_rank()
+        return self.weight * x
+
+
+def check_buffers_ride_along() -> None:
+    rank = dist.get_rank()
+    few = [torch.zeros(2, 5).t(), torch.zeros(0), torch.zeros(3, dtype=torch.uint8)]
+    many = [torch.zeros(size, dtype=dtype) for size in ((), 3, 40) for dtype in (torch.uint8, torch.int64) * 3]
+    for buffers in (few, many):
+        model = DistributedDataParallel(Running(buffers))
+        x = torch.ones(1)
+        for step in range(1, 20):
+            time.sleep(0.002 * ((step * (3 + 2 * rank)) % 4 == 0))
+            model(x).sum().backward()
+            assert all((b == step).all() for b in model.buffers()), f"{len(buffers)} buffers, {step=}, {rank=}"
+    ops = {record["profiling_name"].split(":")[1] for record in flight_records()[-19:]}
+    assert ops == {"bucket"}, "gradients and buffers in one collective"
+
+    model.module.b0 = torch.zeros(100_000)
+    for step in (1, 2):
+        model(x).sum().backward()
+        assert (model.module.b0 == step).all(), "larger ones than at first are broadcast"
+    model.module.b0 = torch.zeros(2 + 20 * rank, dtype=torch.uint8)
+    differ = pytest.raises(dist.DistError, match=r"take \d+ bytes on this rank and \d+ on rank 0")
+    with differ if rank else nullcontext():
+        model(x).sum().backward()
+
+
+def test_buffers_come_with_the_gradients() -> None:
+    run(check_buffers_ride_along, 2, timeout=60)
 
 
 # -- the wrapper itself -------------------------------------------------------------------------------
