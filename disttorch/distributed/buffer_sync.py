@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,52 +23,52 @@ _HEADER_BYTES = 64
 class BufferSync:
     """Keeps the buffers of a module equal to those of one rank, once per averaged backward pass.
 
-    `changed()` compares with what `remember` saw: other tensors, other memory or a counted change in place. If all ranks
-    share memory, rank 0 leaves changed buffers there with `offer()`, before gradients are reduced; after that the others
-    have only to copy them. Where it has not, and for another rank's, `copy_from()` broadcasts.
+    `changed()` compares with what they were when they were last alike: other tensors, other memory or a counted change in
+    place. If all ranks share memory, rank 0 leaves changed buffers there with `offer()`, before gradients are reduced; after
+    that the others have only to copy them. Where it has not, and for another rank's, `copy_from()` broadcasts.
 
-    group: of the ranks; buffers: those that the module has now.
+    group: of the ranks; buffers: returns those that the module has now.
     """
 
-    def __init__(self, group: ProcessGroup, buffers: Sequence[Tensor]) -> None:
-        self._group = group
+    def __init__(self, group: ProcessGroup, buffers: Callable[[], list[Tensor]]) -> None:
+        self._group, self._buffers = group, buffers
         self._is_root = get_rank(group) == _ROOT
         self._changed = False
-        self._buffers: list[Tensor] = []
         self._pack = Pack([])
-        self._shelf = _Shelf.of(group, packed_size([b._a for b in buffers]))
-        self.remember(buffers)
+        now = buffers()
+        self._shelf = _Shelf.of(group, packed_size([b._a for b in now]))
+        self._remember(now)
 
-    def changed(self, buffers: Sequence[Tensor]) -> bool:
+    def changed(self) -> bool:
         """Say whether this rank has changed a buffer since they were last alike."""
-        self._changed = len(buffers) != len(self._seen) or any(
+        now = self._buffers()
+        self._changed = len(now) != len(self._seen) or any(
             b._a is not array or b._counter is None or b._counter[0] != version
-            for b, (array, version) in zip(buffers, self._seen, strict=True)
+            for b, (array, version) in zip(now, self._seen, strict=True)
         )
         return self._changed
 
-    def remember(self, buffers: Sequence[Tensor]) -> None:
-        """Take the buffers as they are for what all ranks have."""
+    def _remember(self, buffers: Sequence[Tensor]) -> None:
         self._seen = [(b._a, -1 if b._counter is None else b._counter[0]) for b in buffers]
 
-    def offer(self, buffers: Sequence[Tensor]) -> None:
+    def offer(self) -> None:
         """At the end of every averaged pass, before ranks meet to reduce: leave what has changed for those who take it."""
-        self._buffers = list(buffers)
         if self._shelf is not None:
             self._shelf.turn()
             if self._is_root and self._changed:
-                self._shelf.put([b._a for b in buffers])
+                self._shelf.put([b._a for b in self._buffers()])
 
     def copy_from(self, root: int) -> None:
         """Copy the buffers of rank `root` (of the group) to all; counters of changes stay, as in PyTorch."""
-        arrays = [b._a for b in self._buffers]
+        now = self._buffers()
+        arrays = [b._a for b in now]
         if root != _ROOT or self._shelf is None or not self._shelf.has_some:
             if not self._pack.holds(arrays):
                 self._pack = Pack(arrays)
             self._pack.broadcast(get_global_rank(self._group, root), self._group)
         elif not self._is_root:
             self._shelf.take(arrays)
-        self.remember(self._buffers)
+        self._remember(now)
 
 
 class _Shelf:

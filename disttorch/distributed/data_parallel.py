@@ -190,7 +190,7 @@ class DistributedDataParallel(Module, Joinable):
         )
         if self._comm_hook is not None:
             reducer.set_hook(*self._comm_hook, list(trainable.values()))
-        self._buffer_sync = BufferSync(self.process_group, self._buffers_in_use())
+        self._buffer_sync = BufferSync(self.process_group, self._watch.buffers)
         self._averager = GradientAverager(
             reducer, list(trainable.values()), self.gradient_as_bucket_view, self.static_graph, self
         )
@@ -236,12 +236,12 @@ class DistributedDataParallel(Module, Joinable):
     def _backward_begins(self) -> bool:
         """Say whether this rank has changed its buffers."""
         assert self._buffer_sync is not None
-        return self.forward_sync_buffers and self._buffer_sync.changed(self._buffers_in_use())
+        return self.forward_sync_buffers and self._buffer_sync.changed()
 
     def _backward_ends(self) -> None:
         """Leave the buffers for the other ranks."""
         assert self._buffer_sync is not None
-        self._buffer_sync.offer(self._buffers_in_use())
+        self._buffer_sync.offer()
 
     def _backward_ended(self, news: bool) -> None:
         """Copy the buffers from one rank if any rank has changed its own."""
