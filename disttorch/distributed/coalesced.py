@@ -101,8 +101,8 @@ class Pack:
         self._table = None if len(self._arrays) < _MANY or self._on_devices else self._addresses()
 
     def _addresses(self) -> np.ndarray | None:
-        """Return where each array's bytes go, where they are and how many, int64; None if an array is not contiguous."""
-        if not all(array.flags.c_contiguous for array in self._arrays):
+        """Return where each array's bytes go, where they are and how many, int64; None if that is not all there is to it."""
+        if not all(array.flags.c_contiguous and array.flags.writeable for array in self._arrays):
             return None
         pairs = zip(self._places, self._arrays, strict=True)
         rows = [(place.ctypes.data, array.ctypes.data, array.nbytes) for place, array in pairs]

@@ -28,9 +28,6 @@ _Range = tuple[int, int]
 # The count of changes of a gradient that the engine has just made and that nobody else has.
 _NEW = [0]
 
-# The references to an array that only its tensor knows: the tensor's and the one that is counting.
-_UNSHARED = 2
-
 # Of more forward passes without a backward pass, as in an evaluation with gradients, the oldest count as one.
 _MOST_FORWARDS = 16
 
@@ -301,7 +298,7 @@ class GradientAverager:
                 self._mark(index, parameter)
             elif grad._a is view:
                 mark_ready(index, view)
-            elif grad._counter == _NEW and sys.getrefcount(grad._a) == _UNSHARED:
+            elif grad._counter == _NEW and not _is_shared(grad):
                 mark_ready(index, grad._a)
                 grad._a = view
             elif self._as_views:
@@ -390,6 +387,14 @@ class GradientAverager:
                     "gradients; copy it to keep its values",
                     stacklevel=2,
                 )
+
+
+def _is_shared(grad: Tensor) -> bool:
+    """Say whether somebody else refers to the array of a gradient or, where it is a view, to what owns its memory."""
+    array = grad._a
+    if sys.getrefcount(array) > 3:  # the tensor, here, and the call
+        return True
+    return array.base is not None and sys.getrefcount(array.base) > 2  # the array and the call
 
 
 def _touched(forwards: list[_Range], running: Sweep) -> list[_Range]:

@@ -188,15 +188,14 @@ def check_meddling() -> None:
         seen: dict[str, Any] = {}
 
         def look(gradient: torch.Tensor, last: Any = last, seen: Any = seen) -> None:
-            seen.update(grad=last.grad, alias=last.grad.detach())
+            seen.update(grad=last.grad, alias=last.grad.detach(), element=last.grad[0], view=last.grad.view(1, 1))
 
         handle = first.register_hook(look)
         (mine * model(torch.ones(1, 1))).sum().backward()
         assert [p.grad.item() for p in net.parameters()] == [1.5, 1.5, 3, 1.5]
         assert last.grad is seen["grad"], waits
-        assert seen["alias"].item() == 1.5, (
-            f"what shares a gradient's memory during backward has the average too ({waits=})"
-        )
+        shares = [seen[name].item() for name in ("alias", "element", "view")]
+        assert shares == [1.5] * 3, f"what shares a gradient's memory during backward has the average too ({waits=})"
         handle.remove()
 
         net.zero_grad()
