@@ -389,12 +389,20 @@ class GradientAverager:
                 )
 
 
-def _is_shared(grad: Tensor) -> bool:
-    """Say whether somebody else refers to the array of a gradient or, where it is a view, to what owns its memory."""
+def _references(grad: Tensor) -> tuple[int, int]:
+    """Count who refers to the array of a gradient and to what owns its memory, where that is another array."""
     array = grad._a
-    if sys.getrefcount(array) > 3:  # the tensor, here, and the call
-        return True
-    return array.base is not None and sys.getrefcount(array.base) > 2  # the array and the call
+    return sys.getrefcount(array), sys.getrefcount(array.base)
+
+
+# What that is for a tensor that nobody else shares anything with; versions of Python count themselves differently.
+_ALONE = _references(wrap(np.empty(2)[:1]))
+
+
+def _is_shared(grad: Tensor) -> bool:
+    """Say whether somebody else knows the memory of a gradient."""
+    references, references_to_owner = _references(grad)
+    return references > _ALONE[0] or (grad._a.base is not None and references_to_owner > _ALONE[1])
 
 
 def _touched(forwards: list[_Range], running: Sweep) -> list[_Range]:
