@@ -21,6 +21,7 @@ from disttorch.autograd.engine import Sweep, outermost_pass
 from disttorch.autograd.hooks import GradientMemory
 from disttorch.autograd.tensor import Tensor, alias, wrap
 from disttorch.backends import address, backend_of, device_of
+from disttorch.distributed.errors import DistError
 from disttorch.distributed.reducer import Reducer
 
 _Range = tuple[int, int]
@@ -294,7 +295,12 @@ class GradientAverager:
                 continue
             parameter, view = self.parameters[index], views[index]
             grad = parameter._grad
-            if grad is None or grad._requires_grad or self.reducer.fired[index]:
+            if grad is None:
+                raise DistError(
+                    f"the gradient of parameter {self.reducer.name(index)} was taken away (`.grad = None`) during backward, "
+                    "before it was averaged; do that when backward has ended, or in a post-accumulate hook of the parameter"
+                )
+            if grad._requires_grad or self.reducer.fired[index]:
                 self._mark(index, parameter)
             elif grad._a is view:
                 mark_ready(index, view)

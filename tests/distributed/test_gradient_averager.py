@@ -205,6 +205,11 @@ def check_meddling() -> None:
         assert model.reducer.view(3).item() == 1.5, f"a hook took the gradient away, but it counts ({waits=})"
         handle.remove()
 
+    first.register_hook(lambda gradient: setattr(last, "grad", None))
+    model.reducer.overlaps = False
+    with pytest.raises(dist.DistError, match=r"gradient of parameter 1.bias was taken away .* before it was averaged"):
+        model(torch.ones(1, 1)).sum().backward()
+
 
 def test_a_gradient_may_be_shared_and_taken_away_during_backward() -> None:
     run(check_meddling, 2, timeout=60)
