@@ -91,16 +91,17 @@ class Sweep:
     def wanted_memory(self) -> dict[Edge, Any]:
         """Ask the leaves that this pass uses once, and that have no gradient yet, where to put it."""
         found = {}
-        lending: dict[Callable[[], bool], bool] = {}
+        answers: dict[Callable[[], bytes | None], bytes | None] = {}
         for edge, uses in self.uses.items():
             hooks = edge[0].__dict__.get("_hooks")
             if hooks is None or hooks.memory is None or hooks.gradient or uses != 1 or edge[0]._grad is not None:
                 continue
-            lends = hooks.memory.lends
-            if lends not in lending:
-                lending[lends] = lends()
-            if lending[lends]:
-                found[edge] = hooks.memory.memory
+            memory = hooks.memory
+            if memory.free not in answers:
+                answers[memory.free] = memory.free()
+            free = answers[memory.free]
+            if free is not None and free[memory.index]:
+                found[edge] = memory.array
         return found
 
     def take(self, node: Node) -> Any:

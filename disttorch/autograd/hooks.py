@@ -41,16 +41,17 @@ def add_hook(table: OrderedDict[int, Any], hook: Callable[..., Any], *, first: b
 
 
 class GradientMemory:
-    """Has the gradient of the leaf whose `hooks` these are put into `memory`, until `remove()`.
+    """Has the gradient of the leaf whose `hooks` these are put into `array`, until `remove()`.
 
-    memory: an array of the leaf's shape and type; lends: called as a backward pass begins, once for all leaves that have
-    the same, says whether it may be used in that pass.
+    array: memory of the leaf's shape and type; free: called as a backward pass begins, once for all leaves that have the
+    same, returns a byte for each of them, at its `index`, that is not 0 if its array may be used in that pass, or None if
+    nobody's may.
     """
 
-    def __init__(self, hooks: Hooks, memory: Any, lends: Callable[[], bool]) -> None:
+    def __init__(self, hooks: Hooks, array: Any, free: Callable[[], bytes | None], index: int) -> None:
         hooks.memory = self
         self._hooks = hooks
-        self.memory, self.lends = memory, lends
+        self.array, self.free, self.index = array, free, index
 
     def remove(self) -> None:
         """Take it back, unless somebody else wants it elsewhere by now."""

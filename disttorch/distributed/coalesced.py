@@ -81,15 +81,12 @@ class Pack:
 
     Arrays on a GPU that come one after another are collected there, in memory that is copied as a whole.
     memory: uint8, `packed_size(arrays)` long; new memory without.
-
-    Attribute: `nbytes`, how long it is.
     """
 
     def __init__(self, arrays: Sequence[Any], memory: np.ndarray | None = None) -> None:
         self._arrays = list(arrays)
         lengths = [_aligned(array.nbytes) for array in arrays]
-        self.nbytes = sum(lengths)
-        self._bytes = np.zeros(self.nbytes, np.uint8) if memory is None else memory
+        self._bytes = np.zeros(sum(lengths), np.uint8) if memory is None else memory
         self._places: list[Any] = []
         self._on_devices: list[tuple[DeviceMemory, np.ndarray]] = []
         begin = 0

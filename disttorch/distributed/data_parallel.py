@@ -190,7 +190,7 @@ class DistributedDataParallel(Module, Joinable):
         )
         if self._comm_hook is not None:
             reducer.set_hook(*self._comm_hook, list(trainable.values()))
-        self._buffer_sync = BufferSync(self.process_group, self._watch.buffers)
+        self._buffer_sync = BufferSync(self.process_group, self._watch.buffers, self.forward_sync_buffers)
         self._averager = GradientAverager(
             reducer, list(trainable.values()), self.gradient_as_bucket_view, self.static_graph, self
         )
@@ -233,21 +233,17 @@ class DistributedDataParallel(Module, Joinable):
             progress.step(self._samples)
             self._samples = 0
 
-    def _backward_begins(self) -> bool:
-        """Say whether this rank has changed its buffers."""
+    def _before_last_reduction(self) -> tuple[bool, ...]:
+        """Say whether this rank has changed its buffers, and whether they have other shapes or types now."""
         assert self._buffer_sync is not None
-        return self.forward_sync_buffers and self._buffer_sync.changed()
+        return self._buffer_sync.offer() if self.forward_sync_buffers else (False, False)
 
-    def _backward_ends(self) -> None:
-        """Leave the buffers for the other ranks."""
-        assert self._buffer_sync is not None
-        self._buffer_sync.offer()
-
-    def _backward_ended(self, news: bool) -> None:
+    def _after_reductions(self, news: tuple[bool, ...]) -> None:
         """Copy the buffers from one rank if any rank has changed its own."""
         assert self._buffer_sync is not None
-        if news:
-            self._buffer_sync.copy_from(self._buffer_source())
+        changed, reshaped = news
+        if changed:
+            self._buffer_sync.copy_from(self._buffer_source(), reshaped)
         self._count_step(True)
 
     @contextlib.contextmanager

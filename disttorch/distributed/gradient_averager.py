@@ -29,6 +29,10 @@ _Range = tuple[int, int]
 # The count of changes of a gradient that the engine has just made and that nobody else has.
 _NEW = [0]
 
+# A gradient of more bytes that is not in its bucket is put there at once: until the end of backward it would be twice
+# in memory. A smaller one is not worth the steps in Python.
+_LARGE = 64 * 1024
+
 # Of more forward passes without a backward pass, as in an evaluation with gradients, the oldest count as one.
 _MOST_FORWARDS = 16
 
@@ -36,23 +40,19 @@ _MOST_FORWARDS = 16
 class Owner(Protocol):
     """Who is told about averaged backward passes."""
 
-    def _backward_begins(self) -> bool:
-        """Say whether there is something that all ranks must know at the end."""
+    def _before_last_reduction(self) -> tuple[bool, ...]:
+        """Return what all ranks are to know, yes or no."""
 
-    def _backward_ends(self) -> None:
-        """Do what is to be done before the ranks meet to reduce the last bucket."""
-
-    def _backward_ended(self, news: bool) -> None:
-        """Take notice; `news` says whether any rank had something."""
+    def _after_reductions(self, news: tuple[bool, ...]) -> None:
+        """Take notice: `news` says what any rank has answered with yes."""
 
 
 class GradientAverager:
     """Averages the gradients of `parameters` over the ranks at the end of backward passes.
 
     reducer: made for these parameters; as_views: whether `.grad` is always a view of the bucket;
-    static_graph: whether every pass uses the parameters as the first one does; owner: told when an
-    averaged pass begins, when it says whether it has news for all ranks, before the last reduction and when it has
-    ended.
+    static_graph: whether every pass uses the parameters as the first one does; owner: asked at the end of an
+    averaged pass for what all ranks are to know, and told what they do.
 
     A pass is averaged if there was a forward pass that `add_forward` was told about and whose backward pass
     has not been yet, or if it goes through a forward pass that was averaged before. Hooks on the parameters
@@ -87,11 +87,11 @@ class GradientAverager:
         if static_graph:
             self.set_static_graph()
         self._handles: list[Any] = []
-        lends = self._lends()
+        free = self._free_memory()
         for index, parameter in enumerate(self.parameters):
             self._handles.append(parameter.register_post_accumulate_grad_hook(self._hook(index)))
             if isinstance(self._views[index], np.ndarray):
-                self._handles.append(GradientMemory(parameter._own_hooks(), self._views[index], lends))
+                self._handles.append(GradientMemory(parameter._own_hooks(), self._views[index], free, index))
         self._references = self._count_references()
         weakref.finalize(self, _remove, self._handles).atexit = False
 
@@ -126,22 +126,23 @@ class GradientAverager:
 
     def _hook(self, index: int) -> Callable[[Tensor], None]:
         reference = weakref.ref(self)
-        view, reducer, plain_pass, late_pass, late = (
-            *(self._views[index], self.reducer, self._plain_pass),
-            *(self._late_pass, self._late),
-        )
-        hooks = self.parameters[index]._own_hooks().accumulated
+        view, reducer, hooks = self._views[index], self.reducer, self.parameters[index]._own_hooks().accumulated
+        plain_pass, late_pass, late = self._plain_pass, self._late_pass, self._late
+        is_large = view.nbytes > _LARGE
 
         def gradient_is_complete(parameter: Tensor) -> None:
             # The usual cases first, in few steps: backward has just filled the caches with other things. Later, all
             # gradients are taken in one loop, if no other hook can take them away before.
-            running = outermost_pass()
+            grad, running = parameter._grad, outermost_pass()
+            assert grad is not None
             assert running is not None
-            if late_pass[0] is running.callbacks and len(hooks) == 1 and not late[index]:
+            if (
+                late_pass[0] is running.callbacks
+                and (grad._a is view or not is_large)
+                and not (late[index] or len(hooks) > 1)
+            ):
                 late[index] = 1
                 return
-            grad = parameter._grad
-            assert grad is not None
             if (
                 plain_pass[0] is running.callbacks
                 and (grad._a is view or grad._counter == _NEW)
@@ -161,17 +162,21 @@ class GradientAverager:
 
         return gradient_is_complete
 
-    def _lends(self) -> Callable[[], bool]:
-        """Return what lets the engine compute gradients right into the buckets, while none is there that it could spoil."""
+    def _free_memory(self) -> Callable[[], bytes | None]:
+        """Return what tells the engine which gradients it may compute right in their buckets: those that are not there yet."""
         reference = weakref.ref(self)
+        all_free = bytes([1]) * len(self.parameters)
 
-        def lends() -> bool:
+        def free_memory() -> bytes | None:
             averager = reference()
             if averager is None or not averager._takes_part():
-                return False
-            return not (1 in averager.reducer.fired or 1 in averager._late)
+                return None
+            fired, late = averager.reducer.fired, averager._late
+            if 1 in fired or 1 in late:
+                return bytes(not (there or noted) for there, noted in zip(fired, late))
+            return all_free
 
-        return lends
+        return free_memory
 
     def _takes_part(self) -> bool:
         """Say whether the backward pass that now runs is averaged; begin with it if it is and has just begun."""
@@ -208,8 +213,6 @@ class GradientAverager:
         self._late_pass[0] = callbacks if self._uses is None and self.reducer.waits else None
         self._late[:] = bytes(len(self._late))
         self.reducer.abandon()
-        owner = self._owner()
-        self.reducer.news = owner is not None and owner._backward_begins()
         self._own_memory = []
         self._uses_left = list(self._uses or ())
         if not self._as_views and self._count_references() != self._references:
@@ -275,7 +278,7 @@ class GradientAverager:
             unused = self._fill_unused(kept)
         owner = self._owner()
         if owner is not None:
-            owner._backward_ends()
+            reducer.news = owner._before_last_reduction()
         used = reducer.finalize()
         for index in unused:
             if used[index]:
@@ -285,7 +288,7 @@ class GradientAverager:
         for index in self._own_memory:
             self._hand_out(index)
         if owner is not None:
-            owner._backward_ended(reducer.news)
+            owner._after_reductions(reducer.news)
 
     def _take_late(self) -> None:
         """Put the gradients into buckets that the hooks have only taken note of."""

@@ -19,6 +19,9 @@ from disttorch.futures import Future
 
 CommHook = Callable[[Any, "GradBucket"], "Future[Tensor]"]
 
+# How many yes-or-no answers of every rank go along with the gradients, for whoever uses them.
+NEWS = 2
+
 
 class BuiltinCommHookType(Enum):
     """The comm hooks that DistributedDataParallel has by name, as `torch.distributed.BuiltinCommHookType`."""
@@ -54,8 +57,8 @@ class Span:
     """One bucket: which parameters it holds, where, and how far this step has come.
 
     Its memory is the members' gradients one after another, then a number per member that is 1 where
-    this rank had a gradient, then one for news (whether this rank has something more to tell) and one
-    for the rank's weight: a single sum reduces all of it.
+    this rank had a gradient, then `NEWS` more (what else this rank has to say, yes or no) and one for the rank's
+    weight: a single sum reduces all of it.
     """
 
     def __init__(self, number: int, members: list[int], names: tuple[str, ...], shapes: list[tuple[int, ...]]) -> None:
@@ -82,7 +85,7 @@ class Span:
         self.flat[:] = 0
         self.values: Any
         self.values, self.has_gradient, self.news, self.weight = np.split(
-            self.flat, [end, end + count, end + count + 1]
+            self.flat, [end, end + count, end + count + NEWS]
         )
         self.all_used = np.ones(count, self.dtype).tobytes()
 
@@ -104,10 +107,10 @@ class Span:
     def settle(self) -> None:
         """Wait for what callbacks in other threads have begun to do with the values."""
 
-    def mark_flags(self, news: bool) -> None:
-        """Write which members have a gradient here, and whether there is news."""
+    def mark_flags(self, news: Sequence[bool]) -> None:
+        """Write which members have a gradient here, and the news."""
         self.has_gradient.fill(1)
-        self.news[0] = news
+        self.news[:] = news
         for position in self.unused:
             self.has_gradient[position] = 0
 
@@ -156,7 +159,7 @@ class DeviceSpan(Span):
             start += size
         return views
 
-    def mark_flags(self, news: bool) -> None:
+    def mark_flags(self, news: Sequence[bool]) -> None:
         """Write the flags; what the device has been told to do until now makes the values."""
         super().mark_flags(news)
         self._copies.mark()

@@ -25,7 +25,7 @@ from disttorch.backends import backend_of
 from disttorch.distributed import steps
 from disttorch.distributed.device_memory import kinds_of_places
 from disttorch.distributed.errors import DistError
-from disttorch.distributed.gradient_buckets import CommHook, DeviceSpan, GradBucket, Span, plan_buckets
+from disttorch.distributed.gradient_buckets import NEWS, CommHook, DeviceSpan, GradBucket, Span, plan_buckets
 from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.reduction import check_reducible
 from disttorch.distributed.runtime import default, get_world_size
@@ -66,19 +66,21 @@ class Reducer:
         self._group = default(group)
         self.weighted = weighted
         self.all_used = True
-        self.news = False
+        self.news: tuple[bool, ...] = (False,) * NEWS
         self._weight = 1.0
         self._divisor: float | None = None
         self._hook: tuple[Any, CommHook, Sequence[Tensor]] | None = None
         for parameter in parameters:
             check_reducible("AVG", parameter.dtype)
         places = kinds_of_places(parameters)
-        agreed = self._agree(names, parameters, places, [bucket_bytes, first_bucket_bytes or 0])
+        agreed = self._agree(
+            names, parameters, places, [bucket_bytes, -1 if first_bucket_bytes is None else first_bucket_bytes]
+        )
         # The same on every rank: there may be other collectives between a bucket's last gradient and the end of backward.
         only_memory = self._group.transport.shares_buckets and all(isinstance(p, np.ndarray) for p in parameters)
         self.overlaps = agreed["cores"] > 1 or not only_memory
         bucket_bytes, first_bucket_bytes = agreed["bucket sizes"]
-        if not first_bucket_bytes:
+        if first_bucket_bytes < 0:
             first_bucket_bytes = min(bucket_bytes, FIRST_BUCKET_BYTES) if self.overlaps else bucket_bytes
         kinds = [f"{p.dtype.name} {place}" for p, place in zip(parameters, places)]
         plan = plan_buckets([p.nbytes for p in parameters], kinds, first_bucket_bytes, bucket_bytes)
@@ -107,7 +109,7 @@ class Reducer:
         like = parameters[members[0]]
         kind = Span if isinstance(like, np.ndarray) else DeviceSpan
         span = kind(number, members, tuple(names[index] for index in members), shapes)
-        total = (sum(span.sizes) + len(members) + 2) * like.dtype.itemsize
+        total = (sum(span.sizes) + len(members) + NEWS + 1) * like.dtype.itemsize
         memory = self._group.transport.allocate(f"bucket{number}", total)
         views = span.take(memory, like)
         self._group.transport.prepare(memory, np.dtype(like.dtype), total, "AVG")
@@ -215,8 +217,8 @@ class Reducer:
         """Reduce what is left, wait for everything, and say for each parameter whether any rank had a gradient.
 
         A parameter that was not marked counts as zeros here. Afterwards `view(index)` holds the
-        average on every rank; `all_used` says whether the answer is True throughout, and `news`
-        whether any rank had set `news` before.
+        average on every rank; `all_used` says whether the answer is True throughout, and each of `news`
+        whether it was True on any rank before.
         """
         for index in self.unfired():
             self._views[index].fill(0)
@@ -240,7 +242,7 @@ class Reducer:
                 span.work.wait()
             if span.has_gradient.tobytes() != span.all_used:
                 self.all_used = self.all_used and bool(span.has_gradient.all())
-        self.news = bool(self.buckets[-1].news[0])
+        self.news = tuple(bool(answer) for answer in self.buckets[-1].news)
 
     def _used(self) -> list[bool]:
         return [bool(span.has_gradient[position]) for span, position in self._place]
@@ -298,7 +300,7 @@ class Reducer:
 
     def _finish_hooks(self) -> None:
         """Take what the hooks have made of the buckets, and sum the flags, which hooks do not see."""
-        flags = np.concatenate([span.has_gradient.real != 0 for span in self.buckets] + [[self.news]])
+        flags = np.concatenate([span.has_gradient.real != 0 for span in self.buckets] + [self.news])
         self._sum_flags(flags)
         start = 0
         for span in self.buckets:
@@ -309,7 +311,7 @@ class Reducer:
             self._take_result(span, result)
             span.has_gradient[:] = flags[start : start + len(span.members)]
             start += len(span.members)
-        self.buckets[-1].news[0] = flags[-1]
+        self.buckets[-1].news[:] = flags[-NEWS:]
 
     def _take_result(self, span: Span, result: Any) -> None:
         array: Any = getattr(result, "_a", None)

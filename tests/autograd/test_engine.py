@@ -399,7 +399,7 @@ def test_an_error_in_backward_leaves_the_mode_as_it_was() -> None:
 def wanted(parameter: Any, dtype: Any = np.float64) -> np.ndarray:
     """Ask for the gradient of a leaf to be put into the array that is returned."""
     memory = np.full(parameter.shape, 7, dtype)
-    GradientMemory(parameter._own_hooks(), memory, lambda: True)
+    GradientMemory(parameter._own_hooks(), memory, lambda: b"\1", 0)
     return memory
 
 
@@ -509,8 +509,8 @@ def test_memory_of_another_type_is_not_used() -> None:
 def test_asking_for_memory_can_be_taken_back() -> None:
     weight, out, _ = affine()
     memory = np.full(weight.shape, 7.0)
-    first = GradientMemory(weight._own_hooks(), memory, lambda: True)
-    second = GradientMemory(weight._own_hooks(), memory, lambda: True)
+    first = GradientMemory(weight._own_hooks(), memory, lambda: b"\1", 0)
+    second = GradientMemory(weight._own_hooks(), memory, lambda: b"\1", 0)
     first.remove()
     assert weight._own_hooks().memory is not None, "somebody else has asked since"
     second.remove()

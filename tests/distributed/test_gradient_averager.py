@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
@@ -13,6 +14,13 @@ from disttorch import nn
 from disttorch.nn.parallel import DistributedDataParallel
 from disttorch.testing.distributed import run
 
+CORES = pytest.mark.parametrize("cores", [1, 2])
+
+
+def pretend(cores: int) -> None:
+    """Let ranks take it that they have so many cores: with more than one, reductions overlap with backward."""
+    os.sched_getaffinity = lambda process: set(range(cores))
+
 
 def one_weight() -> tuple[DistributedDataParallel, torch.Tensor, nn.Parameter]:
     """Return a model with one weight 1, and an input that is the rank + 1: the gradient of the weight."""
@@ -22,7 +30,8 @@ def one_weight() -> tuple[DistributedDataParallel, torch.Tensor, nn.Parameter]:
     return model, torch.full((1, 1), float(dist.get_rank() + 1)), model.module.weight
 
 
-def check_passes() -> None:
+def check_passes(cores: int) -> None:
+    pretend(cores)
     model, x, weight = one_weight()
     mine = x.item()
 
@@ -87,14 +96,16 @@ def check_passes() -> None:
     assert grad() == 1.5, "after a backward pass that failed"
 
 
-def test_which_backward_passes_are_averaged() -> None:
-    run(check_passes, 2, timeout=60)
+@CORES
+def test_which_backward_passes_are_averaged(cores: int) -> None:
+    run(check_passes, 2, timeout=60, cores=cores)
 
 
 # -- what .grad is ------------------------------------------------------------------------------------
 
 
-def check_grad_memory() -> None:
+def check_grad_memory(cores: int) -> None:
+    pretend(cores)
     model, x, weight = one_weight()
 
     def step() -> None:
@@ -150,7 +161,8 @@ def check_grad_memory() -> None:
     assert weight.grad._a is viewing.reducer.view(0)
 
 
-def check_no_copy() -> None:
+def check_no_copy(cores: int) -> None:
+    pretend(cores)
     net, first = nn.Linear(3, 2), []
     net.weight.register_post_accumulate_grad_hook(lambda weight: first.append(weight.grad._a))
     model = DistributedDataParallel(net)
@@ -167,52 +179,90 @@ def check_no_copy() -> None:
     assert (model.reducer.view(0) == 7).all(), "a pass that is not averaged has nothing to do with the bucket"
 
 
-def test_the_gradient_of_a_weight_is_computed_in_its_bucket() -> None:
-    run(check_no_copy, 2, timeout=60)
+@CORES
+def test_the_gradient_of_a_weight_is_computed_in_its_bucket(cores: int) -> None:
+    run(check_no_copy, 2, timeout=60, cores=cores)
 
 
-def test_grad_may_be_kept_changed_and_replaced() -> None:
-    run(check_grad_memory, 2, timeout=60)
+@CORES
+def test_grad_may_be_kept_changed_and_replaced(cores: int) -> None:
+    run(check_grad_memory, 2, timeout=60, cores=cores)
 
 
-def check_meddling() -> None:
+def check_meddling(cores: int) -> None:
+    pretend(cores)
     mine = dist.get_rank() + 1.0
-    for waits in (True, False):
-        net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-        with torch.no_grad():
-            for parameter in net.parameters():
-                parameter.fill_(1)
-        model = DistributedDataParallel(net)
-        model.reducer.overlaps = not waits
-        first, last = net[0].weight, net[1].bias
-        seen: dict[str, Any] = {}
+    net = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(1)
+    model = DistributedDataParallel(net, bucket_cap_mb=5e-6)
+    assert model.reducer.waits == (cores == 1)
+    assert len(model.reducer.buckets) == 2
+    first, last = net[0].weight, net[1].bias
+    seen: dict[str, Any] = {}
+    handle = first.register_hook(
+        lambda gradient: seen.update(
+            grad=last.grad, alias=last.grad.detach(), element=last.grad[0], view=last.grad.view(1, 1)
+        )
+    )
+    (mine * model(torch.ones(1, 1))).sum().backward()
+    assert [p.grad.item() for p in net.parameters()] == [1.5, 1.5, 3, 1.5]
+    assert last.grad is seen["grad"]
+    shares = [seen[name].item() for name in ("alias", "element", "view")]
+    assert shares == [1.5] * 3, "what shares a gradient's memory during backward has the average too"
+    handle.remove()
 
-        def look(gradient: torch.Tensor, last: Any = last, seen: Any = seen) -> None:
-            seen.update(grad=last.grad, alias=last.grad.detach(), element=last.grad[0], view=last.grad.view(1, 1))
+    net.zero_grad()
+    handle = last.register_post_accumulate_grad_hook(lambda bias: setattr(bias, "grad", None))
+    (mine * model(torch.ones(1, 1))).sum().backward()
+    assert last.grad is None
+    assert model.reducer.view(3).item() == 1.5, "a hook took the gradient away, but it counts"
+    handle.remove()
 
-        handle = first.register_hook(look)
-        (mine * model(torch.ones(1, 1))).sum().backward()
-        assert [p.grad.item() for p in net.parameters()] == [1.5, 1.5, 3, 1.5]
-        assert last.grad is seen["grad"], waits
-        shares = [seen[name].item() for name in ("alias", "element", "view")]
-        assert shares == [1.5] * 3, f"what shares a gradient's memory during backward has the average too ({waits=})"
-        handle.remove()
-
-        net.zero_grad()
-        handle = last.register_post_accumulate_grad_hook(lambda bias: setattr(bias, "grad", None))
-        (mine * model(torch.ones(1, 1))).sum().backward()
-        assert last.grad is None
-        assert model.reducer.view(3).item() == 1.5, f"a hook took the gradient away, but it counts ({waits=})"
-        handle.remove()
-
+    net.zero_grad()
     first.register_hook(lambda gradient: setattr(last, "grad", None))
-    model.reducer.overlaps = False
-    with pytest.raises(dist.DistError, match=r"gradient of parameter 1.bias was taken away .* before it was averaged"):
-        model(torch.ones(1, 1)).sum().backward()
+    if cores == 1:
+        with pytest.raises(
+            dist.DistError, match=r"gradient of parameter 1.bias was taken away .* before it was averaged"
+        ):
+            model(torch.ones(1, 1)).sum().backward()
+    else:
+        (mine * model(torch.ones(1, 1))).sum().backward()
+        assert model.reducer.view(3).item() == 1.5, "it was in the bucket already"
 
 
-def test_a_gradient_may_be_shared_and_taken_away_during_backward() -> None:
-    run(check_meddling, 2, timeout=60)
+@CORES
+def test_a_gradient_may_be_shared_and_taken_away_during_backward(cores: int) -> None:
+    run(check_meddling, 2, timeout=60, cores=cores)
+
+
+class Scaled(nn.Module):
+    """A large factor, whose gradient no rule computes in its bucket, after a small one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(100, 200))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.small * x * self.large).sum()
+
+
+def check_large_gradients(cores: int) -> None:
+    pretend(cores)
+    model = DistributedDataParallel(Scaled())
+    small, large = model.module.small, model.module.large
+    moved = []
+    small.register_hook(lambda gradient: moved.append(large.grad._a is model.reducer.view(1)))
+    model(torch.full((1,), dist.get_rank() + 1.0)).backward()
+    assert moved == [True], "it is not twice in memory until the end of backward"
+    assert small.grad.item() == 30_000
+    assert (large.grad == 1.5).all()
+
+
+@CORES
+def test_a_large_gradient_is_moved_to_its_bucket_at_once(cores: int) -> None:
+    run(check_large_gradients, 2, timeout=60, cores=cores)
 
 
 # -- backward in backward ------------------------------------------------------------------------------
@@ -249,7 +299,8 @@ class Checkpointed(nn.Module):
         return self.last(x)
 
 
-def check_checkpointing() -> None:
+def check_checkpointing(cores: int) -> None:
+    pretend(cores)
     for times, static in ((1, False), (2, True)):
         model = DistributedDataParallel(Checkpointed(times), static_graph=static, bucket_cap_mb=1e-6)
         with torch.no_grad():
@@ -260,6 +311,13 @@ def check_checkpointing() -> None:
             model(torch.full((1, 1), dist.get_rank() + 1.0).requires_grad_()).sum().backward()
             assert model.module.layer.weight.grad.item() == 1.5 * times
             assert model.module.last.weight.grad.item() == 1.5
+    module, arrays = Checkpointed(1), []
+    module.layer.weight.register_post_accumulate_grad_hook(lambda weight: arrays.append(weight.grad._a))
+    model = DistributedDataParallel(module)
+    model(torch.ones(1, 1).requires_grad_()).sum().backward()
+    assert arrays[0] is model.reducer.view(0), (
+        "computed in its bucket, though the last layer's gradient is there already"
+    )
     module = Checkpointed(2)
     module.add_module("behind", nn.Linear(1, 1))
     module._modules["layer"] = module._modules.pop("layer")
@@ -268,5 +326,6 @@ def check_checkpointing() -> None:
         model(torch.ones(1, 1).requires_grad_()).sum().backward()
 
 
-def test_checkpointing() -> None:
-    run(check_checkpointing, 2, timeout=60)
+@CORES
+def test_checkpointing(cores: int) -> None:
+    run(check_checkpointing, 2, timeout=60, cores=cores)

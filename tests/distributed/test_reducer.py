@@ -67,6 +67,8 @@ def check_overlap(shm: bool, alone: int) -> None:
         os.sched_setaffinity(0, {min(cores)})
     waits = shm and (alone == 0 or len(cores) == 1)
     reducer = dist.Reducer(["a", "b"], [np.zeros(50_000, np.float32)] * 2, bucket_bytes=1, first_bucket_bytes=1)
+    default = dist.Reducer(["a", "b"], [np.zeros(400_000, np.float32)] * 2)
+    assert len(default.buckets) == (1 if waits else 2), "a small first bucket, to begin early"
     for step in range(3):
         values = np.arange(50_000, dtype=np.float32) * (dist.get_rank() + step)
         reducer.mark_ready(1, values)
