@@ -15,7 +15,7 @@ from disttorch.distributed.process_group import ProcessGroup
 from disttorch.distributed.runtime import get_rank
 from disttorch.distributed.same_model import Entry, check_same_model
 
-# Buffers that take more bytes than this are broadcast: every rank keeps twice as many in shared memory for the others.
+# Buffers that take more bytes than this are broadcast: every rank would reserve twice as many of shared memory.
 _MOST_BYTES = 1024 * 1024
 _ROOT = 0
 _HEADER_BYTES = 64
@@ -42,7 +42,7 @@ class BufferSync:
         self._remember(now)
         if in_use and now:
             self._agree(now)
-            self._shelf = _Shelf.of(group, packed_size([b._a for b in now]))
+            self._shelf = _Shelf.of(group, [b._a for b in now])
 
     def offer(self) -> tuple[bool, bool]:
         """Say whether this rank has changed a buffer since they were last alike, and whether shapes or types are others.
@@ -102,24 +102,25 @@ class _Shelf:
     Rank 0 writes to a half again two passes later. It comes there only after the reductions of the pass in between, which
     every rank enters after it has taken what was left in the pass before.
 
-    halves: rank 0's row, uint8, twice a header (the pass) and space.
+    halves: rank 0's row, uint8, twice a header (the pass) and space for `arrays`.
     """
 
     @classmethod
-    def of(cls, group: ProcessGroup, nbytes: int) -> _Shelf | None:
-        """Return one for `nbytes` (the same on every rank), None if there is nothing to put there or no memory to share."""
+    def of(cls, group: ProcessGroup, arrays: Sequence[Any]) -> _Shelf | None:
+        """Return one for arrays, alike on every rank; None if there is nothing to put there or no memory to share."""
+        nbytes = packed_size(arrays)
         if not (group.transport.shares_buckets and 0 < nbytes <= _MOST_BYTES):
             return None
         number, half = group.buckets, _HEADER_BYTES + nbytes
         group.buckets += 1
         rows = group.transport.allocate(f"buffers{number}", 2 * half).rows
         assert rows is not None
-        return cls(rows[_ROOT].reshape(2, half))
+        return cls(rows[_ROOT].reshape(2, half), arrays)
 
-    def __init__(self, halves: np.ndarray) -> None:
+    def __init__(self, halves: np.ndarray, arrays: Sequence[Any]) -> None:
         self._headers = [half[:8].view(np.int64) for half in halves]
         self._spaces = [half[_HEADER_BYTES:] for half in halves]
-        self._packs = [Pack([]), Pack([])]
+        self._packs = [Pack(arrays, space) for space in self._spaces]
         self._pass = 0
 
     def turn(self) -> None:

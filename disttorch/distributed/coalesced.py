@@ -80,7 +80,8 @@ class Pack:
     """Memory for the bytes of several arrays, of any dtypes, so that one broadcast carries them all.
 
     Arrays on a GPU that come one after another are collected there, in memory that is copied as a whole.
-    memory: uint8, `packed_size(arrays)` long; new memory without.
+    memory: uint8, `packed_size(arrays)` long, for a pack that is used again and again: machine code copies many arrays to it;
+    new memory without.
     """
 
     def __init__(self, arrays: Sequence[Any], memory: np.ndarray | None = None) -> None:
@@ -95,7 +96,9 @@ class Pack:
             end = begin + sum(length for _, length in members)
             self._add_run(members, self._bytes[begin:end])
             begin = end
-        self._table = None if len(self._arrays) < _MANY or self._on_devices else self._addresses()
+        self._table = None
+        if memory is not None and len(self._arrays) >= _MANY and not self._on_devices:
+            self._table = self._addresses()
 
     def _addresses(self) -> np.ndarray | None:
         """Return where each array's bytes go, where they are and how many, int64; None if that is not all there is to it."""
@@ -103,7 +106,9 @@ class Pack:
             return None
         pairs = zip(self._places, self._arrays, strict=True)
         rows = [(place.ctypes.data, array.ctypes.data, array.nbytes) for place, array in pairs]
-        return np.array(rows, np.int64).T.copy()
+        table = np.array(rows, np.int64).T.copy()
+        _compiled().copy_pieces(*table[:, :0], self._bytes)  # copies nothing, but the code is compiled then
+        return table
 
     def _add_run(self, members: list[tuple[Any, int]], host: np.ndarray) -> None:
         memory: Any = host

@@ -38,7 +38,7 @@ def test_what_is_packed_comes_back(arrays: list[np.ndarray]) -> None:
 def test_memory_that_is_not_to_be_written_is_not_written(number: int) -> None:
     arrays: list[Any] = [np.zeros(4) for _ in range(number)]
     arrays[1].flags.writeable = False
-    pack = Pack(arrays)
+    pack = Pack(arrays, np.zeros(packed_size(arrays), np.uint8))
     pack.pack()
     with pytest.raises(ValueError, match="read-only"):
         pack.unpack()
