@@ -52,6 +52,19 @@ class _Line:
         self._news = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self.socket.connect(address)
 
+    def send(self, message: bytes) -> bool:
+        """Send a message; False if ZeroMQ has given the connection up and would wait for ever.
+
+        It does so when something else than a store has taken the port over and answers in no known protocol.
+        """
+        import zmq
+
+        try:
+            self.socket.send(message, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
     def is_cut(self) -> bool:
         """Say whether the connection was there and is not any more."""
         return bool(self._news.poll(0))
@@ -90,7 +103,8 @@ class ServedStore(Store):
 
         line = self._line()
         number = next(self._ids)
-        line.socket.send(wire.encode("store_request", wire.MAX_STORE_MESSAGE, id=number, **request))
+        if not line.send(wire.encode("store_request", wire.MAX_STORE_MESSAGE, id=number, **request)):
+            raise self._gone(line)
         reply = self._receive(line, number, request["timeout"] + _MARGIN_SECONDS)
         if reply is None:
             raise StoreTimeout(f"the store at {self._address} did not answer within {_MARGIN_SECONDS:g} s")
@@ -115,8 +129,11 @@ class ServedStore(Store):
 
     def _check(self, line: _Line) -> None:
         if line.is_cut():
-            line.close()
-            raise DistNetworkError(f"the store at {self._address} is gone: its process has ended, or has closed it")
+            raise self._gone(line)
+
+    def _gone(self, line: _Line) -> DistNetworkError:
+        line.close()
+        return DistNetworkError(f"the store at {self._address} is gone: its process has ended, or has closed it")
 
     def _line(self) -> _Line:
         if os.getpid() != self._pid:
@@ -253,9 +270,11 @@ class TCPStore(ServedStore):
 
         line, number = self._line(), next(self._ids)
         fields: dict[str, Any] = {"keys": [], "value": b"", "expected": b"", "amount": 0, "timeout": 0.0}
-        line.socket.send(wire.encode("store_request", id=number, op="check", **fields))
         try:
-            if self._receive(line, number, limit) is not None:
+            if (
+                line.send(wire.encode("store_request", id=number, op="check", **fields))
+                and self._receive(line, number, limit) is not None
+            ):
                 return True
         except DistNetworkError:
             pass

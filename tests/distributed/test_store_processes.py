@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -139,6 +140,44 @@ def test_a_master_that_dies_ends_the_waiting() -> None:
     dist.TCPStore("127.0.0.1", port, timeout=10).set("a", "1")
     assert successor.get("a") == b"1"
     successor.close()
+
+
+def test_a_master_whose_port_something_else_takes_is_gone() -> None:
+    import zmq
+
+    master = dist.TCPStore("127.0.0.1", 0, is_master=True)
+    connected, taken = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def use() -> None:
+        store = dist.TCPStore("127.0.0.1", master.port)
+        store.set("key", "value")
+        connected.set()
+        taken.wait(20)
+        while store._line().socket.poll(0, zmq.POLLOUT):  # until ZeroMQ has given the connection up
+            time.sleep(0.01)
+        try:
+            store.set("key", "other")
+        except dist.DistNetworkError as error:
+            said.append(str(error))
+        store.close()
+
+    user = threading.Thread(target=use, daemon=True)
+    user.start()
+    assert connected.wait(20)
+    master.close()
+    with socket.create_server(("127.0.0.1", master.port)) as server:
+        server.settimeout(10)
+        stranger, _ = server.accept()
+        with stranger:
+            stranger.settimeout(10)
+            stranger.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3)
+            with contextlib.suppress(ConnectionResetError):
+                while stranger.recv(64):  # until the client hangs up
+                    pass
+    taken.set()
+    user.join(5)
+    assert said == [f"the store at tcp://127.0.0.1:{master.port} is gone: its process has ended, or has closed it"]
 
 
 def test_a_store_can_be_used_after_a_fork() -> None:
