@@ -287,7 +287,10 @@ def talk(address, kind, **options):
     peer.connect(address)
     sockets.append(peer)
     for frames in asked["frames"]:
-        peer.send_multipart([bytes.fromhex(frame) for frame in frames])
+        try:
+            peer.send_multipart([bytes.fromhex(frame) for frame in frames], zmq.NOBLOCK)
+        except zmq.Again:  # the other side has refused it by now
+            return
 public, secret = zmq.curve_keypair()
 keys = {"curve_publickey": public, "curve_secretkey": secret}
 for address in [asked["store"], *("ipc://@" + name for name in asked["names"])]:
