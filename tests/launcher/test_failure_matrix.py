@@ -23,6 +23,8 @@ import pytest
 MARK = "DISTTORCH_TEST_MARK"
 SCRIPT = Path(__file__).with_name("struck.py")
 CORES = len(os.sched_getaffinity(0))
+# As it is now: pytest changes it with every test, in the middle of which a thread may read it.
+ENVIRONMENT = dict(os.environ)
 # Between the fault and the end of the launcher, which comes after all workers'.
 STOP_SECONDS = 2.0
 TIMEOUT = 1.0
@@ -126,7 +128,7 @@ def perform(case: Case, folder: Path) -> Outcome:
     temporary = folder / "tmp"
     temporary.mkdir(parents=True)
     mark = f"{folder}-{os.getpid()}"
-    environment = {**os.environ, MARK: mark, "TMPDIR": str(temporary), "DISTTORCH_TRANSPORT": case.transport}
+    environment = {**ENVIRONMENT, MARK: mark, "TMPDIR": str(temporary), "DISTTORCH_TRANSPORT": case.transport}
     environment.pop("DISTTORCH_SHM", None)
     if case.transport == "hierarchical":
         environment["DISTTORCH_HOSTS"] = "2"
