@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -19,6 +20,19 @@ def test_a_test_runs_on_every_rank() -> None:
 @distributed(n=1)
 def test_parameters_reach_the_ranks(value: object) -> None:
     assert value in ((1, "x"), None)
+
+
+@pytest.mark.parametrize("nothing", [pytest.param(None, id="none")])
+@pytest.mark.filterwarnings("error")
+def raise_as_expected(nothing: None = None) -> list[bool]:
+    loaded = ["_pytest" in sys.modules]
+    with pytest.raises(ValueError, match="as expected"):
+        raise ValueError("as expected")
+    return [*loaded, "_pytest" in sys.modules]
+
+
+def test_a_rank_imports_pytest_when_it_uses_more_than_decorators() -> None:
+    assert run(raise_as_expected, 1) == [[False, True]]
 
 
 def fail_on_rank_1() -> None:
