@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from disttorch.distributed import addresses, agent_link, store_host, store_key
@@ -52,19 +52,6 @@ class _Line:
         self._news = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self.socket.connect(address)
 
-    def send(self, message: bytes) -> bool:
-        """Send a message; False if ZeroMQ has given the connection up and would wait for ever.
-
-        It does so when something else than a store has taken the port over and answers in no known protocol.
-        """
-        import zmq
-
-        try:
-            self.socket.send(message, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
-
     def is_cut(self) -> bool:
         """Say whether the connection was there and is not any more."""
         return bool(self._news.poll(0))
@@ -99,16 +86,28 @@ class ServedStore(Store):
         self._lines: weakref.WeakSet[_Line] = weakref.WeakSet()
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        from disttorch.distributed import wire
-
         line = self._line()
         number = next(self._ids)
-        if not line.send(wire.encode("store_request", wire.MAX_STORE_MESSAGE, id=number, **request)):
-            raise self._gone(line)
+        self._send(line, number, request)
         reply = self._receive(line, number, request["timeout"] + _MARGIN_SECONDS)
         if reply is None:
             raise StoreTimeout(f"the store at {self._address} did not answer within {_MARGIN_SECONDS:g} s")
         return reply
+
+    def _send(self, line: _Line, number: int, request: dict[str, Any]) -> None:
+        """Send a request.
+
+        ZeroMQ gives a connection up, and would wait for ever, where something else than a store has taken the port over and
+        answers in no known protocol.
+        """
+        import zmq
+
+        from disttorch.distributed import wire
+
+        try:
+            line.socket.send(wire.encode("store_request", wire.MAX_STORE_MESSAGE, id=number, **request), zmq.NOBLOCK)
+        except zmq.Again:
+            self._drop(line)
 
     def _receive(self, line: _Line, number: int, limit: float) -> dict[str, Any] | None:
         """Return the reply to request `number`; None if there is none within `limit` seconds."""
@@ -129,11 +128,13 @@ class ServedStore(Store):
 
     def _check(self, line: _Line) -> None:
         if line.is_cut():
-            raise self._gone(line)
+            self._drop(line)
 
-    def _gone(self, line: _Line) -> DistNetworkError:
+    def _drop(self, line: _Line) -> NoReturn:
         line.close()
-        return DistNetworkError(f"the store at {self._address} is gone: its process has ended, or has closed it")
+        raise DistNetworkError(
+            f"the store at {self._address} is gone: its process has ended, or has closed it"
+        ) from None
 
     def _line(self) -> _Line:
         if os.getpid() != self._pid:
@@ -266,15 +267,18 @@ class TCPStore(ServedStore):
             time.sleep(0.02)
 
     def _greet(self, limit: float) -> bool:
-        from disttorch.distributed import wire
-
         line, number = self._line(), next(self._ids)
-        fields: dict[str, Any] = {"keys": [], "value": b"", "expected": b"", "amount": 0, "timeout": 0.0}
+        request: dict[str, Any] = {
+            "op": "check",
+            "keys": [],
+            "value": b"",
+            "expected": b"",
+            "amount": 0,
+            "timeout": 0.0,
+        }
         try:
-            if (
-                line.send(wire.encode("store_request", id=number, op="check", **fields))
-                and self._receive(line, number, limit) is not None
-            ):
+            self._send(line, number, request)
+            if self._receive(line, number, limit) is not None:
                 return True
         except DistNetworkError:
             pass
