@@ -25,10 +25,10 @@ def test_parameters_reach_the_ranks(value: object) -> None:
 @pytest.mark.parametrize("nothing", [pytest.param(None, id="none")])
 @pytest.mark.filterwarnings("error")
 def raise_as_expected(nothing: None = None) -> list[bool]:
-    loaded = ["_pytest" in sys.modules]
+    was_loaded = "_pytest" in sys.modules
     with pytest.raises(ValueError, match="as expected"):
         raise ValueError("as expected")
-    return [*loaded, "_pytest" in sys.modules]
+    return [was_loaded, "_pytest" in sys.modules]
 
 
 def test_a_rank_imports_pytest_when_it_uses_more_than_decorators() -> None:
